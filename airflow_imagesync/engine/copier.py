@@ -1,0 +1,330 @@
+"""Copies images: blobs first, then the manifests below an index, the tag last.
+
+Everything happens in short pieces of work on the threads of an executor. An image whose blobs are on their
+way is not on any thread; the last of them to arrive sets its manifest going.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+
+from airflow_imagesync.domain.manifest import MAX_DEPTH, Descriptor, Manifest
+from airflow_imagesync.domain.plan import ImagePair
+from airflow_imagesync.domain.reference import Repository
+from airflow_imagesync.domain.report import ImageResult, ResultState
+from airflow_imagesync.domain.rules import Rule
+from airflow_imagesync.engine.blobs import BlobNeed, BlobOutcome, BlobTransfers
+from airflow_imagesync.engine.planner import describe, is_temporary
+from airflow_imagesync.engine.progress import Progress
+from airflow_imagesync.engine.registries import Registries
+from airflow_imagesync.engine.selection import select_platforms
+from airflow_imagesync.errors import ContentError, SizeMismatch, SyncCancelled
+
+logger = logging.getLogger(__name__)
+
+
+class _Image:
+    """One image on its way, with what it has cost so far."""
+
+    def __init__(self, pair: ImagePair, rule: Rule, finish: Callable[[ImageResult], None]) -> None:
+        self.pair = pair
+        self.rule = rule
+        self.source, self.destination = pair.images
+        self.rewritten: dict[str, Manifest] = {}
+        self.source_digest = pair.source_digest
+        self.digest: str | None = None
+        self._finish = finish
+        self._started = time.monotonic()
+        self._bytes = dict.fromkeys(BlobOutcome, 0)
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._same = False
+        # Pieces of work that are under way or promised; the result is ready when none is left.
+        self._open = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the image has not failed."""
+        return self._error is None
+
+    def begin(self) -> None:
+        """Promise a piece of work."""
+        with self._lock:
+            self._open += 1
+
+    def end(self) -> None:
+        """Keep one promise; with the last one the image is finished."""
+        with self._lock:
+            self._open -= 1
+            finished = self._open == 0
+        if finished:
+            self._finish(self._result())
+
+    def fail(self, error: BaseException) -> None:
+        """Note why the image fails; the first reason counts."""
+        with self._lock:
+            self._error = self._error or error
+
+    def count(self, outcome: BlobOutcome, size: int) -> None:
+        """Credit a blob's bytes to this image."""
+        with self._lock:
+            self._bytes[outcome] += size
+
+    def is_same(self) -> None:
+        """Note that there was nothing to do."""
+        self._same = True
+
+    def _result(self) -> ImageResult:
+        error = self._error
+        state = ResultState.FAILED if error else ResultState.SAME if self._same else ResultState.COPIED
+        note = None
+        if state is not ResultState.FAILED and self.digest != self.source_digest:
+            note = f"the platform filter changes the digest from {self.source_digest} to {self.digest}"
+        return ImageResult(
+            rule=self.pair.rule,
+            source=self.pair.source,
+            destination=self.pair.destination,
+            state=state,
+            source_digest=self.source_digest,
+            digest=self.digest if error is None else self.pair.destination_digest,
+            bytes_copied=self._bytes[BlobOutcome.COPIED],
+            bytes_mounted=self._bytes[BlobOutcome.MOUNTED],
+            bytes_skipped=self._bytes[BlobOutcome.SKIPPED],
+            seconds=time.monotonic() - self._started,
+            error=describe(error) if error is not None else None,
+            temporary=is_temporary(error) if error is not None else False,
+            note=note,
+        )
+
+
+@dataclass
+class _Node:
+    """A manifest of an image: what it waits for, and what waits for it.
+
+    ``reference`` is what it is put under: the tag for the root, the digest below it. ``descriptor`` is how its index
+    refers to it, None for the root.
+    """
+
+    image: _Image
+    reference: str
+    descriptor: Descriptor | None = None
+    parent: _Node | None = None
+    depth: int = 1
+    manifest: Manifest | None = None
+    waiting: int = 0
+    #: Whether others may wait for this node's content.
+    leads: bool = False
+    finished: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest; of the root, only once that was fetched."""
+        if self.descriptor is not None:
+            return self.descriptor.digest
+        return self.manifest.digest if self.manifest is not None else self.reference
+
+    @property
+    def key(self) -> tuple[Repository, str]:
+        """What this node brings into being: a digest in a repository."""
+        return self.image.destination.repository, self.digest
+
+
+class Copier:
+    """Copies images on the threads of `executor`, at most `open_images` of them begun at a time."""
+
+    def __init__(
+        self,
+        registries: Registries,
+        executor: Executor,
+        progress: Progress,
+        cancelled: threading.Event,
+        open_images: int,
+    ) -> None:
+        self._registries = registries
+        self._executor = executor
+        self._progress = progress
+        self._cancelled = cancelled
+        self._blobs = BlobTransfers(registries, executor, progress)
+        # Manifests of open images are held in memory: their number is bounded, whatever the plan's.
+        self._places = threading.Semaphore(open_images)
+        self._lock = threading.Lock()
+        self._present: set[tuple[Repository, str]] = set()
+        self._pending: dict[tuple[Repository, str], list[_Node]] = {}
+
+    def copy(self, pairs: Sequence[tuple[ImagePair, Rule]]) -> list[ImageResult]:
+        """Copy images and return their results, in the same order; never raises for a registry's fault."""
+        results: dict[int, ImageResult] = {}
+        all_done = threading.Event()
+        self._progress.add(images=len(pairs))
+
+        def finish(position: int, result: ImageResult) -> None:
+            self._progress.finished(result)
+            self._places.release()
+            results[position] = result
+            if len(results) == len(pairs):
+                all_done.set()
+
+        for position, (pair, rule) in enumerate(pairs):
+            while not self._places.acquire(timeout=0.2) and not self._cancelled.is_set():
+                pass
+            image = _Image(pair, rule, partial(finish, position))
+            self._submit(_Node(image, image.destination.reference), self._start)
+        if pairs:
+            all_done.wait()
+        return [results[position] for position in range(len(pairs))]
+
+    def _submit(self, node: _Node, work: Callable[[_Node], None]) -> None:
+        node.image.begin()
+        self._executor.submit(self._guarded, node, work)
+
+    def _guarded(self, node: _Node, work: Callable[[_Node], None]) -> None:
+        """Do a piece of work for a node; what it raises fails the image, and it alone."""
+        try:
+            if self._cancelled.is_set():
+                raise SyncCancelled("the run was stopped before this image was finished")
+            if node.image.alive:
+                work(node)
+            else:
+                self._finish(node, succeeded=False)
+        except BaseException as error:  # noqa: BLE001  # one bad image must not stop the others
+            node.image.fail(error)
+            self._finish(node, succeeded=False)
+        finally:
+            node.image.end()
+
+    # The pieces of work, in the order in which a node meets them
+
+    def _start(self, node: _Node) -> None:
+        """Fetch what the source names now, and leave it at that when the destination has it."""
+        image = node.image
+        client, path = self._registries.client(image.source.repository), image.source.repository.path
+        root = client.get_manifest(path, image.source.reference)
+        image.source_digest = root.digest
+        selected = select_platforms(client, path, root, image.rule.platforms)
+        image.rewritten = selected.rewritten
+        image.digest = selected.root.digest
+        if image.destination.digest not in (None, image.digest):
+            raise ContentError(
+                f"{image.source} becomes {image.digest} under the platform filter and can't be pushed as "
+                f"{image.destination.digest}; give the destination a tag"
+            )
+        if image.digest == image.pair.destination_digest and not image.rule.force:
+            image.is_same()
+            return
+        node.manifest = selected.root
+        self._enter(node)
+
+    def _enter(self, node: _Node) -> None:
+        """Bring a node to the destination unless it is there or on its way already."""
+        key = node.key
+        with self._lock:
+            present = key in self._present
+            if not present and key in self._pending:
+                node.image.begin()  # kept when the other one is through
+                self._pending[key].append(node)
+                return
+            if not present:
+                self._pending[key] = []
+                node.leads = True
+        if not present and not node.image.rule.force:
+            repository, digest = key
+            present = self._registries.client(repository).head_manifest(repository.path, digest) is not None
+        if present:
+            self._is_present(node)
+        else:
+            self._descend(node)
+
+    def _is_present(self, node: _Node) -> None:
+        """Go on with a node whose content is at the destination: only a root's tag is missing."""
+        if node.manifest is not None:
+            for blob in node.manifest.blobs:
+                node.image.count(BlobOutcome.SKIPPED, blob.size)
+        if node.parent is None:
+            self._fetch(node)
+            self._put(node)
+        else:
+            self._finish(node, succeeded=True)
+
+    def _fetch(self, node: _Node) -> Manifest:
+        """Return a node's manifest, from the source unless the filter made it."""
+        if node.manifest is None:
+            descriptor, image, digest = node.descriptor, node.image, node.digest
+            node.manifest = image.rewritten.get(digest)
+            if node.manifest is None:
+                repository = image.source.repository
+                node.manifest = self._registries.client(repository).get_manifest(repository.path, digest)
+            if descriptor is not None and node.manifest.size != descriptor.size:
+                raise SizeMismatch(
+                    f"{image.source.repository}@{digest} has {node.manifest.size} bytes where its index says {descriptor.size}"
+                )
+        return node.manifest
+
+    def _descend(self, node: _Node) -> None:
+        """Set everything going that a manifest refers to."""
+        manifest, image = self._fetch(node), node.image
+        if node.depth > MAX_DEPTH:
+            raise ContentError(f"manifest {manifest.digest} is nested deeper than {MAX_DEPTH} indexes")
+        children = {child.digest: child for child in manifest.children}.values()
+        # One more than there is, so that what is quick can't end the node while it is still being set up.
+        node.waiting = len(manifest.blobs) + len(children) + 1
+        for blob in manifest.blobs:
+            image.begin()
+            self._blobs.bring(
+                BlobNeed(
+                    blob,
+                    image.source.repository,
+                    image.destination.repository,
+                    done=partial(self._blob_arrived, node, blob),
+                    wanted=lambda: image.alive and not self._cancelled.is_set(),
+                )
+            )
+        for child in children:
+            self._submit(_Node(image, child.digest, child, node, node.depth + 1), self._enter)
+        self._arrived(node)
+
+    def _blob_arrived(self, node: _Node, blob: Descriptor, outcome: BlobOutcome | BaseException) -> None:
+        if isinstance(outcome, BlobOutcome):
+            node.image.count(outcome, blob.size)
+        else:
+            node.image.fail(outcome)
+        self._arrived(node)
+        node.image.end()
+
+    def _arrived(self, node: _Node) -> None:
+        """Count one thing that a node waited for; after the last one its manifest can go."""
+        with node.lock:
+            node.waiting -= 1
+            complete = node.waiting == 0
+        if complete and node.image.alive:
+            self._submit(node, self._put)
+        elif complete:
+            self._finish(node, succeeded=False)
+
+    def _put(self, node: _Node) -> None:
+        repository = node.image.destination.repository
+        self._registries.client(repository).put_manifest(repository.path, node.reference, self._fetch(node))
+        self._finish(node, succeeded=True)
+
+    def _finish(self, node: _Node, *, succeeded: bool) -> None:
+        """End a node: go on with those that waited for the same content, and with the index above."""
+        with node.lock:
+            if node.finished:
+                return
+            node.finished = True
+        with self._lock:
+            followers = self._pending.pop(node.key) if node.leads else []
+            if succeeded:
+                self._present.add(node.key)
+        for follower in followers:
+            # Found present after a success; after a failure the first of them tries from its own source.
+            self._submit(follower, self._enter)
+            follower.image.end()
+        if node.parent is not None:
+            self._arrived(node.parent)

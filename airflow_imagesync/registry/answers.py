@@ -1,0 +1,144 @@
+"""Turning a registry's error answers into errors of ours, with a sentence that says what to check.
+
+Distribution specification, "Error Codes".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+
+import requests
+
+from airflow_imagesync.errors import (
+    Conflict,
+    Denied,
+    ImageSyncError,
+    NotFound,
+    ProtocolError,
+    RateLimited,
+    RegistryError,
+    Unauthorized,
+)
+from airflow_imagesync.registry.origin import redact
+from airflow_imagesync.registry.transport import read_all
+
+MAX_ERROR_BODY = 64 * 1024
+_MAX_SHOWN = 300
+#: 499 and 520 to 524 are what proxies answer when the registry behind them gave none.
+_TEMPORARY_STATUSES = frozenset({408, 425, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+_TEMPORARY_CODES = frozenset({"TOOMANYREQUESTS", "UNAVAILABLE", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"})
+_HTTPS_ON_HTTP = re.compile(r"HTTP request (?:was sent )?to (?:an )?HTTPS", re.IGNORECASE)
+
+
+def error_of(
+    response: requests.Response, method: str, url: str, *, logged_in: bool, body: bytes | None = None
+) -> RegistryError:
+    """Return the error that an answer stands for; its body is read and the connection given back.
+
+    `logged_in` says whether credentials were sent, for the advice in the message. `body` replaces the answer's
+    own where that was read before.
+    """
+    status = response.status_code
+    if body is None:
+        body = b""
+        with suppress(ImageSyncError):  # distribution 2.8 announces a body for some errors and sends none
+            body = read_all(response, MAX_ERROR_BODY, url)
+    codes, text = _codes_and_text(body)
+    shown = redact(url)
+    message = f"{method} {shown} answered {status}"
+    if codes:
+        message += f" {' '.join(codes)}"
+    if text:
+        message += f": {text}"
+    wait = retry_after(response.headers)
+
+    def error(kind: type[RegistryError], advice: str = "", temporary: bool | None = None) -> RegistryError:
+        return kind(
+            message + advice,
+            method=method, url=shown, status=status, codes=codes, temporary=temporary, retry_after=wait,
+        )
+
+    if _HTTPS_ON_HTTP.search(body[:2048].decode("utf-8", "replace")):
+        return error(
+            ProtocolError,
+            "; the registry answers HTTPS on this port: take out insecure: true "
+            "(for a self-signed certificate set tls_verify: false)",
+        )
+    if status == 429 or "TOOMANYREQUESTS" in codes:
+        return error(RateLimited, f"; it asks to wait {wait:.0f} s" if wait else "; too many requests, try later")
+    if status == 401 and logged_in:
+        return error(Unauthorized, "; check the username and password, and that they may use this repository")
+    if status == 401:
+        return error(Unauthorized, "; it needs a login, or does not exist: check the credentials and the name")
+    if status == 403:
+        what = "push to" if method in ("POST", "PUT", "PATCH") else "read"
+        return error(Denied, f"; check that this login may {what} the repository")
+    if status == 404 and not _TEMPORARY_CODES.intersection(codes):
+        return error(NotFound, "; check the name")
+    if 300 <= status < 400:
+        return error(ProtocolError, ": a redirect that is not followed here")
+    temporary = status in _TEMPORARY_STATUSES or bool(_TEMPORARY_CODES.intersection(codes))
+    return error(RegistryError, temporary=temporary)
+
+
+def immutable_tag(error: RegistryError) -> bool:
+    """Whether a refused manifest may mean that the tag exists and must not change.
+
+    ECR answers 400 TAG_INVALID or ImageTagAlreadyExists, Harbor 412, Docker Hub 403, zot 405, Google 400 or 409, Nexus 400
+    "cannot be updated".
+    """
+    text = str(error).lower()
+    if error.status in (405, 409, 412) or "TAG_INVALID" in error.codes:
+        return True
+    return error.status in (400, 403) and any(word in text for word in ("immutab", "already exists", "cannot be updated"))
+
+
+def conflict(error: RegistryError, destination: str) -> Conflict:
+    """Return the error for a tag that the registry does not let be changed."""
+    return Conflict(
+        f"{destination} exists with another digest and the registry does not let it be changed "
+        f"({error}); delete the tag there, or lift its immutability",
+        method=error.method, url=error.url, status=error.status, codes=error.codes,
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a Retry-After header asks to wait (RFC 9110 10.2.3: seconds or a date), or None."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value[:9])
+    with suppress(ValueError, TypeError, OverflowError):
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    return None
+
+
+def _codes_and_text(body: bytes) -> tuple[tuple[str, ...], str]:
+    """Return the error codes and the messages of an error body; of a body in another form, its beginning."""
+    with suppress(ValueError, RecursionError):
+        document = json.loads(body)
+        errors = document.get("errors") if isinstance(document, dict) else None
+        entries = [one for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
+        if entries:
+            codes = tuple(dict.fromkeys(str(one["code"])[:64] for one in entries if one.get("code")))
+            texts = []
+            for one in entries[:3]:
+                detail = one.get("detail")
+                texts.append(str(one.get("message") or ""))
+                if isinstance(detail, str) and detail:
+                    texts.append(detail)
+            return codes, _one_line(", ".join(dict.fromkeys(text for text in texts if text)))
+    if body.lstrip()[:1] == b"<":
+        return (), "a web page"
+    return (), _one_line(body[:1000].decode("utf-8", "replace"))
+
+
+def _one_line(text: str) -> str:
+    text = " ".join("".join(ch if ch.isprintable() else " " for ch in text).split())
+    # An error may quote a signed URL: its query is a secret.
+    text = re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']*", r"\1", text)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."

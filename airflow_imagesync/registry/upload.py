@@ -1,0 +1,187 @@
+"""Bringing one blob into a repository: mounted from another repository, or sent in one piece.
+
+OCI distribution specification, "Pushing blobs". A blob is sent by POST and one PUT with its length: registries
+disagree about everything in chunks (ECR drops data, GHCR takes 4 MiB, distribution 2 can't resume).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from airflow_imagesync.domain.digest import algorithm, is_digest
+from airflow_imagesync.domain.manifest import Descriptor
+from airflow_imagesync.errors import (
+    ContentError,
+    DigestMismatch,
+    ImageSyncError,
+    ProtocolError,
+    RegistryError,
+    TransportError,
+)
+from airflow_imagesync.registry.auth import Scope, repository_scope
+from airflow_imagesync.registry.download import BlobDownload, BlobSource
+from airflow_imagesync.registry.limiter import hold
+from airflow_imagesync.registry.origin import origin, redact
+from airflow_imagesync.registry.transport import read_all
+
+if TYPE_CHECKING:
+    from airflow_imagesync.registry.client import RegistryClient
+
+logger = logging.getLogger(__name__)
+
+_OCTETS = {"Content-Type": "application/octet-stream"}
+#: What registries answer to a mount they can't or won't do: the blob is then sent (goharbor/harbor#17097,
+#: google/go-containerregistry#1741).
+_NO_MOUNT = frozenset({400, 401, 403, 404, 405})
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOutcome:
+    """How a blob got there: ``mounted`` without its bytes being sent, or sent."""
+
+    mounted: bool
+
+
+class BlobUploads:
+    """Puts blobs into the repositories of one registry."""
+
+    def __init__(self, client: RegistryClient) -> None:
+        self._client = client
+        self._no_mount: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def put(
+        self, path: str, descriptor: Descriptor, source: BlobSource, mount_from: str | None = None
+    ) -> UploadOutcome:
+        """Bring a blob into the repository `path`.
+
+        `source` is where it is read if it must be sent; `mount_from` a repository of this registry that has it. What
+        fails temporarily is done again from the blob's first byte, at most as often as the retry policy says.
+        Raises what source or destination answered.
+        """
+        retry = self._client.retry
+        wrong_content = False
+
+        def once() -> UploadOutcome:
+            nonlocal wrong_content
+            try:
+                # Both slots together: transfers in opposite directions must not wait for each other.
+                with hold(self._client.limiter, source.client.limiter):
+                    return self._try(path, descriptor, source, mount_from)
+            except DigestMismatch as error:
+                # Once may be a bad wire; twice is a damaged source.
+                error.temporary, wrong_content = not wrong_content, True
+                raise
+
+        return retry.call(once, f"the upload of {descriptor.digest} to {self._client.registry}/{path}")
+
+    def _try(
+        self, path: str, descriptor: Descriptor, source: BlobSource, mount_from: str | None
+    ) -> UploadOutcome:
+        location = self._begin(path, descriptor, mount_from)
+        if location is None:
+            return UploadOutcome(mounted=True)
+        download = BlobDownload(source, descriptor)
+        try:
+            # Only with the source's answer in hand: an upload that waits for data is cut off by proxies.
+            download.open()
+            self._send(path, descriptor, location, download)
+        except ImageSyncError as error:
+            lost = download.failure is None and self._committed(path, descriptor, error)
+            if not lost:
+                self._abandon(path, location)
+                raise download.failure or error from error
+        finally:
+            download.close()
+        return UploadOutcome(mounted=False)
+
+    def _begin(self, path: str, descriptor: Descriptor, mount_from: str | None) -> str | None:
+        """Open an upload session and return its address, or None when the blob was mounted instead."""
+        base = f"{self._client.url}/v2/{path}/blobs/uploads/"
+        push = repository_scope(path, "pull", "push")
+        if mount_from is not None and (mount_from, path) not in self._no_mount:
+            # Push comes first: some token services only look at the first scope.
+            scopes = (push, repository_scope(mount_from, "pull"))
+            try:
+                return self._post(f"{base}?mount={descriptor.digest}&from={mount_from}", scopes)
+            except RegistryError as error:
+                if error.status not in _NO_MOUNT:
+                    raise
+                logger.info("no mount from %s to %s: %s", mount_from, path, error)
+                with self._lock:
+                    self._no_mount.add((mount_from, path))
+        location = self._post(base, (push,))
+        if location is None:
+            raise ProtocolError(f"POST {base} answered 201 where an upload was asked for", method="POST", url=base)
+        return location
+
+    def _post(self, url: str, scopes: Scope) -> str | None:
+        response = self._client.exchange("POST", url, scopes)
+        if response.status_code not in (201, 202):
+            raise self._client.error(response, "POST", url)
+        read_all(response, 64 * 1024, url)
+        return None if response.status_code == 201 else self._location(url, response.headers.get("Location"))
+
+    def _location(self, url: str, location: str | None) -> str:
+        """Return the absolute address of an upload session, which must be on the registry's own origin."""
+        if not location:
+            raise ProtocolError(f"POST {redact(url)} answered 202 without a Location", method="POST", url=redact(url))
+        target = urljoin(url, location)
+        ours, theirs = origin(self._client.url), origin(target)
+        if ours == theirs:
+            return target
+        if ours[0] == "https" and theirs[:2] == ("http", ours[1]):
+            # A proxy that ends TLS without telling the registry (distribution/distribution#479).
+            parts = urlsplit(target)
+            return f"{self._client.url}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+        if ours[:2] == theirs[:2] and urlsplit(target).port is None:
+            # A registry behind a proxy that drops its port from the address.
+            parts = urlsplit(target)
+            return f"{self._client.url}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+        raise ProtocolError(
+            f"POST {redact(url)} wants the data at {redact(target)}, on another host, which is not followed; "
+            "check the registry's configured external address",
+            method="POST", url=redact(url), status=202,
+        )
+
+    def _send(self, path: str, descriptor: Descriptor, location: str, source: BlobDownload) -> None:
+        # Appended as text: the rest of the address is the registry's own and must not be encoded anew.
+        url = f"{location}{'&' if '?' in location else '?'}digest={descriptor.digest}"
+        scopes = (repository_scope(path, "pull", "push"),)
+        client = self._client
+        body = source if descriptor.size else b"".join(source)
+        response = client.exchange(
+            "PUT", url, scopes, headers=_OCTETS, body=body, read_timeout=client.timeouts.commit
+        )
+        if response.status_code not in (200, 201, 202, 204):
+            error = client.error(response, "PUT", url)
+            if 300 <= response.status_code < 400 or "DIGEST_INVALID" in error.codes:
+                error.temporary = True
+            raise error
+        stated = response.headers.get("Docker-Content-Digest", "")
+        read_all(response, 64 * 1024, url)
+        if is_digest(stated) and algorithm(stated) == algorithm(descriptor.digest) and stated != descriptor.digest:
+            raise ContentError(f"PUT {redact(url)} stored {stated} where {descriptor.digest} was sent")
+
+    def _committed(self, path: str, descriptor: Descriptor, error: ImageSyncError) -> bool:
+        """Whether a blob is there although its commit seemed to fail: of GHCR's lost answers most were committed."""
+        lost = isinstance(error, TransportError) or (isinstance(error, RegistryError) and error.temporary)
+        if not lost or self._client.retry.cancelled.is_set():
+            return False
+        try:
+            return self._client.has_blob(path, descriptor.digest)
+        except ImageSyncError:
+            return False
+
+    def _abandon(self, path: str, location: str) -> None:
+        """Tell the registry that an upload will not go on; it forgets it by itself sooner or later."""
+        if self._client.retry.cancelled.is_set():
+            return
+        scopes = (repository_scope(path, "pull", "push"),)
+        with suppress(ImageSyncError):
+            self._client.exchange("DELETE", location, scopes).close()
