@@ -3,7 +3,8 @@
 ImageSyncError
 |- ConfigError (also ValueError)          what the user wrote
 |- InvalidReference (also ValueError)     a name, tag or digest that breaks the specification's grammar
-|- SyncCancelled                          the run was told to stop
+|- SyncCancelled                          the run was told to stop                       temporary
+|- ImagesFailed                           some images of a task failed                   temporary if any was
 |- ContentError                           what a registry sent is not what it must be
 |  |- DigestMismatch
 |  |- SizeMismatch
@@ -74,6 +75,12 @@ class InvalidReference(ImageSyncError, ValueError):
 
 class SyncCancelled(ImageSyncError):
     """The run was told to stop; what was not finished is left for the next run."""
+
+    temporary = True
+
+
+class ImagesFailed(ImageSyncError):
+    """Some images of a task could not be copied; at least one of them may succeed in another try."""
 
     temporary = True
 

@@ -1,8 +1,8 @@
 """How sources and destinations are written (image-syncer's notation), and what each of them means.
 
 ``registry/repository`` is all tags, ``:tag`` and ``:tag1,tag2`` the tags named, ``:/regex/`` the tags in
-which an RE2 expression finds a match, ``@digest`` the content of a digest, ``:tag@digest`` the same under that
-tag.
+which an RE2 expression finds a match, ``@digest`` the content of a digest, ``:tag@digest`` the same under
+that tag.
 """
 
 from __future__ import annotations
@@ -69,16 +69,7 @@ def parse_destination(text: str, select: Select) -> Destination:
 
     Tags are counted as written: as many as the source names, or none where the source's are kept.
     """
-    _check_name(text, "destination")
-    if split_pattern(text)[1] is not None:
-        raise InvalidReference(
-            f"{quoted(text)} has a regular expression; a destination takes tags, or none to keep the source's"
-        )
-    name, written_tags, digest = split_reference(text)
-    repository = Repository.parse(name)
-    tags = _tags(written_tags) if written_tags is not None else None
-    if digest is not None:
-        check_digest(digest)
+    repository, tags, digest = _destination_parts(text)
     if isinstance(select, ByDigest):
         return Destination(repository, _digest_tags(text, tags, digest, select))
     if digest is not None:
@@ -99,6 +90,11 @@ def parse_destination(text: str, select: Select) -> Destination:
             "expected as many, or none to keep the source's"
         )
     return Destination(repository, tags)
+
+
+def check_destination(text: str) -> None:
+    """Raise InvalidReference when `text` is no destination for any source."""
+    _destination_parts(text)
 
 
 def without_repetition(
@@ -130,6 +126,19 @@ def _check_name(text: str, what: str) -> None:
         raise InvalidReference(
             f"the {what} has an '@' before its name; a login is written under auth or registries instead"
         )
+
+
+def _destination_parts(text: str) -> tuple[Repository, tuple[str, ...] | None, str | None]:
+    """Return the repository, the tags and the digest of a destination; raise InvalidReference."""
+    _check_name(text, "destination")
+    if split_pattern(text)[1] is not None:
+        raise InvalidReference(
+            f"{quoted(text)} has a regular expression; expected tags, or none to keep the source's"
+        )
+    name, written_tags, digest = split_reference(text)
+    repository = Repository.parse(name)
+    tags = _tags(written_tags) if written_tags is not None else None
+    return repository, tags, check_digest(digest) if digest is not None else None
 
 
 def _tags(written: str) -> tuple[str, ...]:

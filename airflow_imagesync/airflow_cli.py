@@ -1,0 +1,113 @@
+"""The commands under ``airflow imagesync``: those of the plain command line, with Airflow's connections.
+
+Every ``airflow`` command imports this module, so what a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand
+
+from airflow_imagesync.cli.options import COMMANDS, DESCRIPTION, options_of
+from airflow_imagesync.domain.login import Login
+from airflow_imagesync.errors import ConfigError, Problem
+
+
+def get_imagesync_cli_commands() -> list[CLICommand]:
+    """Return the commands that the provider adds to Airflow's command line."""
+    return [
+        GroupCommand(
+            name="imagesync",
+            help=DESCRIPTION,
+            subcommands=[
+                ActionCommand(
+                    name=command,
+                    help=f"{summary.capitalize()}.",
+                    func=partial(run_command, command),
+                    args=[
+                        Arg(option.flags, help=option.help, **option.settings)  # type: ignore[no-untyped-call]
+                        for option in options_of(command)
+                    ],
+                )
+                for command, summary in COMMANDS.items()
+            ],
+        )
+    ]
+
+
+def run_command(command: str, arguments: Namespace) -> None:
+    """Run one of the commands; ends in SystemExit with its exit code, which Airflow would drop otherwise.
+
+    :param command: ``check``, ``plan`` or ``run``
+    :param arguments: what Airflow's parser made of the options
+    """
+    from airflow_imagesync.cli.commands import execute
+
+    # As Airflow's own `connections` commands do: only a server process may read the connections it stores.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    with _standard_output_apart():
+        try:
+            code = execute(command, arguments, login_from_airflow)
+        except KeyboardInterrupt:
+            code = 128 + signal.SIGINT
+    sys.exit(code)
+
+
+@contextmanager
+def _standard_output_apart() -> Iterator[None]:
+    """Keep standard output for what a command shows, and send all else that is written there to standard error.
+
+    Airflow's log goes to standard output, by a stream that was opened long before a command runs.
+    """
+    before = sys.stdout
+    try:
+        before.flush()
+        number, error = before.fileno(), sys.stderr.fileno()
+        kept = os.dup(number)
+    except (AttributeError, OSError, ValueError):  # closed, or nothing that has a file descriptor
+        yield
+        return
+    with os.fdopen(kept, "w", encoding=before.encoding) as sys.stdout:
+        os.dup2(error, number)
+        try:
+            yield
+        finally:
+            before.flush()
+            os.dup2(kept, number)
+            sys.stdout = before
+
+
+def login_from_airflow(entry: Login) -> Login:
+    """Return a login filled in with the Airflow connection it names.
+
+    :param entry: the login as configured
+    :raises ConfigError: when Airflow knows no such connection, or it does not fit the login
+    """
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowException
+
+    from airflow_imagesync.connections import login_from_connection
+
+    if entry.conn_id is None:
+        return entry
+    try:
+        found = BaseHook.get_connection(entry.conn_id)
+        extra = found.extra_dejson
+    except AirflowException as error:
+        raise ConfigError([Problem(f"connection {entry.conn_id!r}: {error}", field=entry.key)]) from error
+    return login_from_connection(
+        entry,
+        conn_id=entry.conn_id,
+        host=found.host,
+        port=found.port,
+        login=found.login,
+        password=found.password,
+        extra=extra,
+    )

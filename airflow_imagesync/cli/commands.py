@@ -1,0 +1,284 @@
+"""What ``check``, ``plan`` and ``run`` do, from parsed options to an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_imagesync.cli import files, terminal
+from airflow_imagesync.cli.options import MARKDOWN_SUFFIXES, usage_problem, wanted_platforms
+from airflow_imagesync.config import Overrides, read_config
+from airflow_imagesync.domain import render
+from airflow_imagesync.domain.check import check_document
+from airflow_imagesync.domain.login import Login
+from airflow_imagesync.domain.plan import Plan
+from airflow_imagesync.domain.report import SyncReport
+from airflow_imagesync.domain.rules import SyncConfig
+from airflow_imagesync.errors import ConfigError, ImageSyncError, Problem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from airflow_imagesync.engine.sync import SyncEngine
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+#: Seconds between two looks at the progress.
+TICK = 0.2
+
+Outcome = TypeVar("Outcome", Plan, SyncReport)
+
+
+def execute(command: str, arguments: Namespace, resolve: Callable[[Login], Login]) -> int:
+    """Run a command and return its exit code.
+
+    `arguments` are what the options of `command` were parsed to. `resolve` fills in a login that names an
+    Airflow connection, and raises ConfigError where it can't.
+    """
+    problem = usage_problem(arguments)
+    if problem:
+        terminal.say(f"error: {problem}")
+        return EXIT_USAGE
+    console = terminal.error_console() if terminal.is_terminal(sys.stderr) else None
+    terminal.set_up_logging(arguments.verbose, console)
+    config, problems = _read(arguments, resolve)
+    for warning in config.warnings:
+        terminal.say(f"warning: {warning}")
+    if command == "check" or problems:
+        return _check(arguments, config, problems)
+    problem = _output_problem(arguments)
+    if problem:
+        terminal.say(f"error: {problem}")
+        return EXIT_USAGE
+    try:
+        return _plan(arguments, config, console) if command == "plan" else _run(arguments, config, console)
+    except ConfigError as error:  # what only shows when a registry is set up, such as an unreadable ca_file
+        return _check(arguments, config, error.problems)
+    except ImageSyncError as error:
+        terminal.say(f"error: {error}")
+        return EXIT_FAILED
+
+
+def _read(arguments: Namespace, resolve: Callable[[Login], Login]) -> tuple[SyncConfig, tuple[Problem, ...]]:
+    """Return the configuration with its connections resolved, and every problem of both."""
+    result = read_config(
+        arguments.config,
+        auth=arguments.auth,
+        images=arguments.images,
+        overrides=Overrides(
+            registry=arguments.default_registry,
+            namespace=arguments.default_namespace,
+            platforms=wanted_platforms(arguments),
+            force=arguments.force,
+            concurrency=arguments.concurrency,
+            retries=arguments.retries,
+        ),
+    )
+    problems = list(result.problems)
+
+    def resolve_or_note(login: Login) -> Login:
+        try:
+            return resolve(login)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return login
+
+    return result.config.with_connections(resolve_or_note), tuple(problems)
+
+
+def _check(arguments: Namespace, config: SyncConfig, problems: tuple[Problem, ...]) -> int:
+    for one in problems:
+        terminal.say(render.one_line(str(one)))
+    document = check_document(config, problems)
+    if arguments.output == "json":
+        code = _write_output(render.json_text(document))
+    elif not problems:
+        from airflow_imagesync.cli.tables import check_view  # noqa: PLC0415 - rich is slow to import
+
+        code = _write_output(check_view(document))
+    else:
+        code = EXIT_OK
+    return EXIT_USAGE if problems else code
+
+
+def _plan(arguments: Namespace, config: SyncConfig, console: Console | None) -> int:
+    began = _now()
+    plan, interrupted = _watch(config, console, lambda engine: engine.plan())
+    if arguments.output == "json":
+        text = render.json_text(plan.as_dict())
+        terminal.say(render.plan_summary(plan))
+    else:
+        from airflow_imagesync.cli.tables import plan_view  # noqa: PLC0415 - rich is slow to import
+
+        text = plan_view(plan, all_images=bool(arguments.verbose))
+    codes = [interrupted, EXIT_FAILED if plan.totals["failed"] else EXIT_OK, _write_output(text)]
+    if arguments.report is not None:
+        metadata = _metadata(arguments, began, interrupted)
+        if arguments.report.suffix.lower() in MARKDOWN_SUFFIXES:
+            content = render.plan_markdown(plan, metadata)
+        else:
+            content = render.json_text(render.plan_document(plan, metadata))
+        codes.append(_write_file(arguments.report, content))
+    return max(codes)
+
+
+def _run(arguments: Namespace, config: SyncConfig, console: Console | None) -> int:
+    began = _now()
+    report, interrupted = _watch(config, console, lambda engine: engine.run())
+    if arguments.report is not None:
+        report = render.with_failing(report, files.earlier_report(arguments.report))
+    if arguments.output == "json":
+        text = render.json_text(report.as_dict())
+        for one in report.failed:
+            terminal.say(render.one_line(f"failed: {one.source} -> {one.destination}: {one.error}"))
+        terminal.say(render.report_summary(report))
+    else:
+        from airflow_imagesync.cli.tables import run_view  # noqa: PLC0415 - rich is slow to import
+
+        text = run_view(report, all_images=bool(arguments.verbose))
+    codes = [interrupted, EXIT_FAILED if report.failed else EXIT_OK, _write_output(text)]
+    if arguments.report is not None:
+        metadata = _metadata(arguments, began, interrupted)
+        if arguments.report.suffix.lower() in MARKDOWN_SUFFIXES:
+            content = render.report_markdown(report, metadata)
+        else:
+            content = render.json_text(render.report_document(report, metadata))
+        codes.append(_write_file(arguments.report, content))
+    if arguments.success_images is not None:
+        as_json = arguments.success_images.suffix.lower() == ".json"
+        codes.append(_write_file(arguments.success_images, render.success_text(report, as_json=as_json)))
+    return max(codes)
+
+
+# --- Running the engine ----------------------------------------------------------------------------------
+
+
+def _watch(
+    config: SyncConfig, console: Console | None, work: Callable[[SyncEngine], Outcome]
+) -> tuple[Outcome, int]:
+    """Do `work` while showing its progress; return what it returned, and the exit code of an interrupt or 0.
+
+    The engine works in a thread of its own, so that this one is free for signals.
+    """
+    from airflow_imagesync.cli.progress import open_display  # noqa: PLC0415 - the engine is slow to import,
+    from airflow_imagesync.engine.progress import Progress  # noqa: PLC0415 - and check and --help have no
+    from airflow_imagesync.engine.sync import SyncEngine  # noqa: PLC0415 - need of it
+
+    progress = Progress()
+    with (
+        _Interrupts() as interrupts,
+        SyncEngine(config, progress=progress) as engine,
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine") as pool,
+    ):
+        display = open_display(console)
+        try:
+            future = pool.submit(work, engine)
+            stopping = False
+            while not wait([future], timeout=TICK).done:
+                display.update(progress.snapshot())
+                if interrupts.number is not None and not stopping:
+                    stopping = True
+                    display.note("stopping; interrupt again to end at once")
+                    engine.cancel()
+        except BaseException:
+            engine.cancel()
+            raise
+        finally:
+            display.close()
+        return future.result(), interrupts.exit_code
+
+
+class _Interrupts:
+    """Takes note of the first SIGINT or SIGTERM; the second one ends the process."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects from a process that a signal ended; 0 when there was none."""
+        return 0 if self.number is None else 128 + self.number
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # A shell starts background jobs with SIGINT ignored, and that is to stay.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what signals pass
+        if self.number is not None:
+            if terminal.is_terminal(sys.stderr):
+                os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # the live display hides the cursor
+            os._exit(128 + number)
+        self.number = number
+
+
+# --- Output ----------------------------------------------------------------------------------------------
+
+
+def _output_problem(arguments: Namespace) -> str | None:
+    """Return why one of the output files can't be written, or None."""
+    outputs = [path for path in (arguments.report, _success_images(arguments)) if path is not None]
+    inputs = [Path(one) for one in (arguments.config, arguments.auth, arguments.images) if one is not None]
+    if len(outputs) == 2 and files.same_file(*outputs):
+        return f"--report and --output-success-images both name {outputs[0]}"
+    for path in outputs:
+        if any(files.same_file(path, one) for one in inputs):
+            return f"can't write {path}: it is the configuration"
+    return next(filter(None, map(files.writing_problem, outputs)), None)
+
+
+def _success_images(arguments: Namespace) -> Path | None:
+    path: Path | None = getattr(arguments, "success_images", None)  # only run has it
+    return path
+
+
+def _write_output(text: str) -> int:
+    return _code_of(terminal.write_output(text))
+
+
+def _write_file(path: Path, text: str) -> int:
+    return _code_of(files.write_file(path, text))
+
+
+def _code_of(problem: str | None) -> int:
+    if problem is None:
+        return EXIT_OK
+    terminal.say(f"error: {problem}")
+    return EXIT_USAGE
+
+
+def _metadata(arguments: Namespace, began: datetime, interrupted: int) -> dict[str, Any]:
+    sources: Iterable[str | None] = (arguments.config, arguments.auth, arguments.images)
+    metadata: dict[str, Any] = {
+        "configuration": ", ".join(one for one in sources if one),
+        "began": began.isoformat(timespec="seconds"),
+        "ended": _now().isoformat(timespec="seconds"),
+    }
+    if interrupted:
+        metadata["interrupted"] = True
+    return metadata
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

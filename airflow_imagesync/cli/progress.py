@@ -1,0 +1,171 @@
+"""Showing how far a run has come, on standard error: live on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_imagesync.cli.terminal import say
+from airflow_imagesync.domain.render import count_of, human_bytes, human_seconds
+from airflow_imagesync.engine.progress import Snapshot
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+#: Seconds between two lines where no terminal shows the progress live.
+LINE_INTERVAL = 10.0
+#: Seconds over which the rate is taken.
+RATE_WINDOW = 5.0
+
+
+class Display(Protocol):
+    """Something that shows counts; `update` is called several times a second.
+
+    While one is open, messages go through its `note`.
+    """
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show the counts as they are now."""
+
+    def note(self, text: str) -> None:
+        """Write a line that stays."""
+
+    def close(self) -> None:
+        """Leave standard error as it was found."""
+
+
+def open_display(console: Console | None) -> Display:
+    """Return a live display on `console`, or one that writes lines where nothing can be live."""
+    if console is None or console.is_dumb_terminal:
+        return LineDisplay()
+    return LiveDisplay(console)
+
+
+class Rate:
+    """Bytes a second over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def per_second(self, now: float, amount: int) -> float:
+        """Return the rate, given how much has been moved in all at the time `now`."""
+        self._seen.append((now, amount))
+        # One older than the window is kept, so that the window is covered whole.
+        while len(self._seen) > 2 and self._seen[1][0] <= now - RATE_WINDOW:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (amount - before) / (now - since) if now > since else 0.0
+
+
+def counts_text(snapshot: Snapshot) -> str:
+    """Return the counts of images as a person reads them."""
+    parts = []
+    if snapshot.planned < snapshot.to_plan:
+        parts.append(f"{snapshot.planned:,} of {count_of(snapshot.to_plan, 'image')} compared")
+    if snapshot.images:
+        parts.append(f"{min(snapshot.done, snapshot.images):,} of {count_of(snapshot.images, 'image')} done")
+    if snapshot.failed:
+        parts.append(f"{snapshot.failed:,} failed")
+    return ", ".join(parts) or "starting"
+
+
+def bytes_text(snapshot: Snapshot, rate: float) -> str:
+    """Return the bytes and their rate as a person reads them; empty when nothing was moved."""
+    if not snapshot.bytes_moved:
+        return ""
+    total = f" of {human_bytes(snapshot.bytes_expected)}" if snapshot.bytes_expected else ""
+    return f"{human_bytes(snapshot.bytes_moved)}{total}, {human_bytes(rate)}/s"
+
+
+class LineDisplay:
+    """Writes a line every ten seconds, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+        self._rate = Rate()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Write a line when the last one is old enough."""
+        now = time.monotonic()
+        rate = self._rate.per_second(now, snapshot.bytes_moved)
+        if now - self._last < LINE_INTERVAL:
+            return
+        self._last = now
+        parts = (counts_text(snapshot), bytes_text(snapshot, rate), human_seconds(now - self._began))
+        say("; ".join(part for part in parts if part))
+
+    def note(self, text: str) -> None:
+        """Write a line."""
+        say(text)
+
+    def close(self) -> None:
+        """Do nothing: lines stay."""
+
+
+class LiveDisplay:
+    """One line with a bar that is drawn anew in its place and goes away at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._rate = Rate()
+        self._bars = _bars(console)
+        self._task = self._bars.add_task("", total=None, bytes="")
+        self._bars.start()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Draw the line anew."""
+        rate = self._rate.per_second(time.monotonic(), snapshot.bytes_moved)
+        total, done = _bar_of(snapshot)
+        self._bars.update(
+            self._task,
+            total=total,
+            completed=done,
+            description=counts_text(snapshot),
+            bytes=bytes_text(snapshot, rate),
+        )
+        self._bars.refresh()
+
+    def note(self, text: str) -> None:
+        """Write a line above the live one."""
+        self._bars.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Take the line away."""
+        self._bars.stop()
+
+
+def _bar_of(snapshot: Snapshot) -> tuple[int | None, int]:
+    """Return the length of the bar, None where it is unknown, and how much of it is done.
+
+    Bytes say more than images, whose sizes differ; what is known of either grows while images are compared.
+    """
+    if snapshot.planned < snapshot.to_plan and not snapshot.bytes_expected:
+        return snapshot.to_plan, snapshot.planned
+    if snapshot.bytes_expected:
+        return snapshot.bytes_expected, min(snapshot.bytes_moved, snapshot.bytes_expected)
+    return snapshot.images or None, min(snapshot.done, snapshot.images)
+
+
+def _bars(console: Console) -> Bars:
+    from rich.progress import (  # noqa: PLC0415 - slow to import, and only a terminal needs it
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[bytes]}", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        # Standard output has its own readers, who want it unchanged.
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

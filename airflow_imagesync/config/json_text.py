@@ -1,0 +1,69 @@
+"""JSON with ``//`` and ``/* */`` comments turned into plain data, repeated keys kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import jsonc  # type: ignore[import-untyped]
+
+from airflow_imagesync.config.plain import MAX_DEPTH, MalformedText, Odd, Table
+
+_START = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*\{", re.DOTALL)
+_STRING = r'("(?:\\.|[^"\\])*")'
+_COMMENT = re.compile(_STRING + r"|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[\]}])", re.DOTALL)
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether the first thing in `text`, after blanks and comments, is a brace."""
+    return _START.match(text) is not None
+
+
+def read_json(text: str) -> object:
+    """Return the data in `text`, objects as Table; raise MalformedText."""
+    try:
+        return _read(text)
+    except RecursionError:
+        raise MalformedText(f"values are nested more than {MAX_DEPTH} deep") from None
+
+
+def _read(text: str) -> object:
+    try:
+        return _load(json.loads, text)  # quick, and right for most files
+    except json.JSONDecodeError:
+        pass
+    try:
+        return _load(jsonc.loads, text)
+    except json.JSONDecodeError as error:
+        found = error
+    # jsonc takes comments out together with their line ends, so its positions are not those of the text. With
+    # blanks in the place of comments the plain parser stumbles over the same mistake, at the right place.
+    blanked = _LAST_COMMA.sub(_blank, _COMMENT.sub(_blank, text))
+    try:
+        json.loads(blanked)
+    except json.JSONDecodeError as error:
+        raise MalformedText(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
+    raise MalformedText(f"not JSON: {found.msg}")
+
+
+def _load(loads: Any, text: str) -> object:
+    return loads(
+        text,
+        object_pairs_hook=lambda pairs: Table(tuple(pairs)),
+        parse_int=_integer,
+        parse_constant=lambda name: Odd(f"the number {name}"),
+    )
+
+
+def _integer(digits: str) -> object:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python converts
+        return Odd("a number without end")
+
+
+def _blank(match: re.Match[str]) -> str:
+    """Return a string as it is, and anything else as blanks of the same length with the same line ends."""
+    return match[1] or re.sub(r"[^\r\n]", " ", match[0])

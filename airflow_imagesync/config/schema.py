@@ -1,0 +1,168 @@
+"""What the parts of a configuration may hold: keys, types and bounds, checked by pydantic."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from airflow_imagesync.config.plain import Odd, Table
+from airflow_imagesync.domain.reference import quoted
+
+MAX_CONCURRENCY = 256
+MAX_RETRIES = 20
+#: What stands at these keys is never shown.
+_SECRET = frozenset({"username", "password", "identitytoken"})
+
+
+class _Entry(BaseModel):
+    """A mapping with known keys only, in which null means not set and no type is converted to another."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class RegistryEntry(_Entry):
+    """What an ``auth`` or ``registries`` key holds."""
+
+    conn_id: Annotated[str, Field(min_length=1)] | None = None
+    username: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    identitytoken: str | None = Field(default=None, repr=False)
+    insecure: bool | None = None
+    tls_verify: bool | None = None
+    ca_file: Annotated[str, Field(min_length=1)] | None = None
+    max_concurrent: Annotated[int, Field(ge=1)] | None = None
+    token_realm_hosts: list[str] | None = None
+
+
+class DefaultsEntry(_Entry):
+    """What ``defaults`` holds."""
+
+    registry: str | None = None
+    namespace: str | None = None
+    platforms: list[str] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | None = None
+    retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = None
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class RuleEntry(_Entry):
+    """What one of ``rules`` holds; one of ``images`` has the first two."""
+
+    source: str
+    destination: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    platforms: list[str] | None = None
+    allow_empty: bool | None = None
+    force: bool | None = None
+
+
+EntryType = TypeVar("EntryType", bound=_Entry)
+
+
+def read_entry(kind: type[EntryType], value: object) -> tuple[EntryType | None, list[tuple[str | None, str]]]:
+    """Return `value` as a `kind`, or None and what is wrong with it.
+
+    That is (key, message) pairs; the key is None where the whole is meant. Keys that begin with ``x-`` are
+    left out.
+    """
+    if not isinstance(value, Table):
+        return None, [
+            (None, f"found {describe(value)}, expected a mapping with {listing(kind.model_fields)}")
+        ]
+    wrong: list[tuple[str | None, str]] = []
+    values: dict[str, object] = {}
+    for key, item in value.pairs:
+        if not isinstance(key, str):
+            wrong.append((None, f"found {describe(key)} as a key, expected {listing(kind.model_fields)}"))
+        elif key in values:
+            wrong.append((key, f"the key {key!r} is there twice; expected once"))
+        elif not key.startswith("x-"):
+            values[key] = item
+    try:
+        entry = kind.model_validate(values)
+    except ValidationError as error:
+        wrong += [_told(kind, details) for details in error.errors(include_url=False)]
+    if wrong:
+        return None, wrong
+    return entry, []
+
+
+def describe(value: object, *, secret: bool = False) -> str:
+    """Return what to call a wrong value in a message; a `secret` one is named by its type only."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "a truth value" if secret else f"the truth value {str(value).lower()}"
+        case int() | float():
+            return "a number" if secret else f"the number {str(value)[:40]}"
+        case str():
+            return "a text" if secret else f"the text {quoted(value)}"
+        case list():
+            return "a list"
+        case Odd(kind):
+            return kind
+    return "a mapping"
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Return what to say about a key that is none of the `known` ones."""
+    known = list(known)
+    close = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"expected {listing(known)}"
+    return f"unknown key {quoted(key)}; {hint}"
+
+
+def listing(words: Iterable[str]) -> str:
+    """Return `words` joined by commas and an "or"."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _told(kind: type[_Entry], details: ErrorDetails) -> tuple[str, str]:
+    """Return the key and the message for one of pydantic's errors."""
+    key, *inside = details["loc"]
+    name = str(key)
+    if details["type"] == "extra_forbidden":
+        return name, unknown_key(name, kind.model_fields)
+    if details["type"] == "missing":
+        return name, f"the key {name!r} is missing"
+    found = describe(details["input"], secret=name in _SECRET)
+    where = f" at position {inside[0]}" if inside else ""
+    return name, f"found {found}{where}, expected {_expected(name, details)}"
+
+
+def _expected(key: str, details: ErrorDetails) -> str:
+    """Return what one of pydantic's errors asks for."""
+    bounds: dict[str, Any] = details.get("ctx", {})
+    value = details["input"]
+    match details["type"]:
+        case "string_type":
+            # YAML reads 1.10 as a number and 0123 as another one, so converting back would alter them.
+            return "a text" + (
+                "" if value is None or isinstance(value, (list, Table)) else "; put it in quotes"
+            )
+        case "bool_type":
+            return "true or false"
+        case "int_type" | "greater_than_equal" | "less_than_equal":
+            return _BOUNDS[key]
+        case "list_type":
+            return "a text or a list of texts" if key == "destination" else "a list of texts"
+        case "too_short":
+            return f"at least {bounds['min_length']} text"
+        case "string_too_short":
+            return "a text that is not empty"
+    return details["msg"]
+
+
+_BOUNDS = {
+    "max_concurrent": "a whole number of at least 1",
+    "concurrency": f"a whole number from 1 to {MAX_CONCURRENCY}",
+    "retries": f"a whole number from 0 to {MAX_RETRIES}",
+}

@@ -1,0 +1,174 @@
+"""The shapes a configuration comes in, and where logins, defaults and rules stand in each of them.
+
+Native: ``registries``, ``defaults``, ``rules`` in one file. Image-syncer's: ``auth`` and ``images`` in one
+file, ``defaults`` beside them; or a file that is the ``auth`` mapping and one that is the ``images`` mapping.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from airflow_imagesync.config.plain import Table
+from airflow_imagesync.config.schema import describe, listing, unknown_key
+from airflow_imagesync.errors import Problem
+
+_NATIVE = ("registries", "rules")
+_ANCESTOR = ("auth", "images")
+_DEFAULTS = "defaults"
+_KEYS = (*_NATIVE, _DEFAULTS, *_ANCESTOR)
+# Where a file's own keys are names of registries or images, only what can't be one is an extension.
+_EXTENSION = re.compile(r"x-[^./:@]*")
+
+
+@dataclass
+class Parts:
+    """A configuration taken apart, its parts not looked at yet.
+
+    ``registries`` holds what was under ``registries`` or ``auth``, in the file ``registries_file``; problems
+    call it ``registries_key``. ``defaults`` is None where there are none. ``rules`` are mappings as in the
+    native form, whatever the shape was; they and the defaults come from ``file``.
+    """
+
+    file: str | None = None
+    registries: Table = field(default_factory=Table)
+    registries_file: str | None = None
+    registries_key: str = "auth"
+    defaults: object = None
+    rules: list[object] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, message: str, key: str | None = None) -> None:
+        """Note a mistake in ``file``."""
+        self.problems.append(Problem(message, file=self.file, field=key))
+
+
+def one_file(document: object, file: str | None) -> Parts:
+    """Take a whole configuration apart, in either spelling."""
+    parts = Parts(file, registries_file=file)
+    if not isinstance(document, Table):
+        parts.problem(f"found {describe(document)}, expected a mapping with rules, or with auth and images")
+        return parts
+    values = _top_level(document, parts)
+    native, ancestor = ([key for key in keys if key in values] for keys in (_NATIVE, _ANCESTOR))
+    if native and ancestor:
+        parts.problem(
+            f"{ancestor[0]!r} and {native[0]!r} stand in one file; expected either registries and rules, "
+            "or auth and images",
+            ancestor[0],
+        )
+        return parts
+    parts.defaults = values.get(_DEFAULTS)
+    if native:
+        parts.registries_key = "registries"
+        parts.rules = _rules(values.get("rules"), parts)
+    else:
+        parts.rules = _images(_table(values.get("images"), "images", parts).pairs)
+    parts.registries = _table(values.get(parts.registries_key), parts.registries_key, parts)
+    if not parts.rules and not parts.problems:
+        parts.problem("found no rules, expected at least one", "images" if ancestor else "rules")
+    return parts
+
+
+def pair(auth: object, auth_file: str | None, images: object, images_file: str | None) -> Parts:
+    """Take image-syncer's pair of files apart; `auth` is None where there is no such file."""
+    parts = Parts(images_file, registries_file=auth_file)
+    if auth is not None:
+        if isinstance(auth, Table):
+            parts.registries = Table(tuple(_without_extensions(auth.pairs)))
+        else:
+            message = f"found {describe(auth)}, expected a mapping of registries to their logins"
+            parts.problems.append(Problem(message, file=auth_file))
+    if not isinstance(images, Table):
+        parts.problem(f"found {describe(images)}, expected a mapping of sources to destinations")
+        return parts
+    _bare_images(images, parts)
+    return parts
+
+
+def form_text(document: object, name: str | None) -> Parts:
+    """Take apart what one text holds: a whole configuration, or image-syncer's ``images`` mapping alone."""
+    if not isinstance(document, Table) or any(_is_part(key, value) for key, value in document.pairs):
+        return one_file(document, name)
+    parts = Parts(name, registries_file=name)
+    _bare_images(document, parts)
+    return parts
+
+
+def _is_part(key: object, value: object) -> bool:
+    """Whether a key at the top is one of a whole configuration's, perhaps misspelt."""
+    if key in (*_NATIVE, *_ANCESTOR):
+        return True
+    no_image = not isinstance(value, str) and key != _DEFAULTS
+    return no_image and isinstance(key, str) and bool(difflib.get_close_matches(key, _KEYS, n=1))
+
+
+def _top_level(document: Table, parts: Parts) -> dict[str, object]:
+    """Return the known keys of a whole configuration; unknown and repeated ones are problems."""
+    values: dict[str, object] = {}
+    unknown: list[str] = []
+    for key, value in document.pairs:
+        if not isinstance(key, str):
+            parts.problem(f"found {describe(key)} as a key, expected {listing(_KEYS)}")
+        elif key in values:
+            parts.problem(f"the key {key!r} is there twice; expected once", key)
+        elif key in _KEYS:
+            values[key] = value
+        elif not key.startswith("x-"):
+            unknown.append(key)
+    if unknown and not values and all(re.search(r"[/:.]", key) for key in unknown):
+        parts.problem(
+            "found names of images or registries as keys, expected rules, or auth and images; image-syncer's "
+            "pair of files is given as auth file and images file"
+        )
+        return values
+    for key in unknown:
+        parts.problem(unknown_key(key, _KEYS), key)
+    return values
+
+
+def _bare_images(images: Table, parts: Parts) -> None:
+    """Fill in `parts` from a mapping of sources to destinations, beside which defaults may stand."""
+    rows = []
+    for key, value in _without_extensions(images.pairs):
+        if key != _DEFAULTS or not isinstance(value, Table):
+            rows.append((key, value))
+        elif parts.defaults is not None:
+            parts.problem(f"the key {_DEFAULTS!r} is there twice; expected once", _DEFAULTS)
+        else:
+            parts.defaults = value
+    parts.rules = _images(rows)
+    if any(key in _KEYS and isinstance(value, (list, Table)) for key, value in rows):
+        parts.problem(
+            "this looks like a whole configuration, expected nothing but a mapping of sources to destinations"
+        )
+        parts.rules = []
+    elif not rows:
+        parts.problem("found no rules, expected at least one")
+
+
+def _table(value: object, key: str, parts: Parts) -> Table:
+    """Return the mapping at `key`; an empty one where there is none or, with a problem, something else."""
+    if isinstance(value, Table):
+        return value
+    if value is not None:
+        parts.problem(f"found {describe(value)}, expected a mapping", key)
+    return Table()
+
+
+def _rules(value: object, parts: Parts) -> list[object]:
+    if isinstance(value, list):
+        return value
+    if value is not None:
+        parts.problem(f"found {describe(value)}, expected a list of rules", "rules")
+    return []
+
+
+def _images(pairs: Iterable[tuple[object, object]]) -> list[object]:
+    return [Table((("source", source), ("destination", destination))) for source, destination in pairs]
+
+
+def _without_extensions(pairs: Iterable[tuple[object, object]]) -> Iterable[tuple[object, object]]:
+    return [pair for pair in pairs if not (isinstance(pair[0], str) and _EXTENSION.fullmatch(pair[0]))]

@@ -1,0 +1,256 @@
+"""What an Airflow connection says about a registry: reading one without Airflow, and making a Login of it.
+
+Must not import Airflow: the hook hands over a connection's plain values, and the command line reads the
+``AIRFLOW_CONN_<ID>`` variables that Airflow itself would read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+
+from airflow_imagesync.domain.login import Login
+from airflow_imagesync.domain.reference import normalise_registry
+from airflow_imagesync.errors import ConfigError, InvalidReference, Problem
+
+#: The parameter of a connection URI that holds all extras as one JSON object.
+_EXTRA_PARAMETER = "__extra__"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionValues:
+    """The values of a connection that matter for a registry; what is not set is None or empty."""
+
+    host: str | None = None
+    port: int | None = None
+    login: str | None = None
+    password: str | None = field(default=None, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def _nothing_for_blank(value: object) -> object:
+    # A form field that was left alone arrives as "" or as a null.
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _split_hosts(value: object) -> object:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (list, tuple)):
+        return value
+    hosts = [one.strip().lower() for one in value if isinstance(one, str) and one.strip()]
+    for host in hosts:
+        normalise_registry(host)  # raises for what is no host
+    return tuple(dict.fromkeys(hosts))
+
+
+_Blank = BeforeValidator(_nothing_for_blank)
+
+
+class _Extra(BaseModel):
+    """The extra fields of a connection that are known here; others are somebody else's and passed over."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, coerce_numbers_to_str=True)
+
+    insecure: Annotated[bool | None, _Blank] = None
+    tls_verify: Annotated[bool | None, _Blank] = None
+    ca_file: Annotated[str | None, _Blank] = None
+    identity_token: Annotated[str | None, _Blank] = Field(
+        default=None, validation_alias=AliasChoices("identity_token", "identitytoken")
+    )
+    token_realm_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
+    max_concurrent: Annotated[PositiveInt | None, _Blank] = None
+
+
+def variable_of(conn_id: str) -> str:
+    """Return the name of the environment variable in which Airflow looks for a connection."""
+    return f"AIRFLOW_CONN_{conn_id.upper()}"
+
+
+def connection_from_environment(
+    conn_id: str, environ: Mapping[str, str] | None = None
+) -> ConnectionValues | None:
+    """Return the connection that `environ` (the process's own where None) defines, or None without one.
+
+    Raises ConfigError when the variable holds no connection.
+    """
+    variable = variable_of(conn_id)
+    text = (os.environ if environ is None else environ).get(variable, "").strip()
+    if not text:
+        return None
+    try:
+        return _from_json(text) if text.startswith("{") else _from_uri(text)
+    except (TypeError, ValueError):
+        # The cause is dropped because it may quote a part of the password.
+        raise ConfigError(
+            f"{variable} holds no connection; expected type://login:password@host:port?key=value with "
+            "every part percent-encoded, or a JSON object with host, login, password and extra"
+        ) from None
+
+
+def _from_json(text: str) -> ConnectionValues:
+    document = json.loads(text)
+    extra = document.get("extra") or {}
+    if isinstance(extra, str):
+        extra = json.loads(extra)
+    port = document.get("port")
+    texts = {key: document.get(key) or None for key in ("host", "login", "password")}
+    if not isinstance(extra, dict) or not all(one is None or isinstance(one, str) for one in texts.values()):
+        raise ValueError("a value has the wrong type")
+    return ConnectionValues(**texts, port=int(port) if port else None, extra=extra)
+
+
+def _from_uri(text: str) -> ConnectionValues:
+    # Airflow allows a second scheme, as in "http://https://host", which then belongs to the host.
+    scheme, separator, rest = text.partition("://")
+    if not separator or not scheme:
+        raise ValueError("no scheme")
+    protocol, second, after = rest.partition("://")
+    if not second or any(mark in protocol for mark in "@:/?"):
+        protocol, after = "", rest
+    parts = urlsplit(f"//{after}")
+    host = unquote(parts.hostname or "")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    extra = {key: _as_json(value) for key, value in query.items()}
+    if _EXTRA_PARAMETER in query:
+        extra = json.loads(query[_EXTRA_PARAMETER] or "{}")
+        if not isinstance(extra, dict):
+            raise ValueError("the extra is no object")
+    return ConnectionValues(
+        host=(f"{protocol}://{host}" if protocol else host) or None,
+        port=parts.port,
+        login=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        extra=extra,
+    )
+
+
+def _as_json(text: str) -> Any:
+    """Return the value of a parameter as Airflow reads it: JSON where it is that, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def login_from_environment(entry: Login, environ: Mapping[str, str] | None = None) -> Login:
+    """Return `entry` filled in with the connection it names, which the environment must define.
+
+    Raises ConfigError when it does not, or when the connection does not fit the entry.
+    """
+    if entry.conn_id is None:
+        return entry
+    values = connection_from_environment(entry.conn_id, environ)
+    if values is None:
+        raise _problem(
+            entry,
+            f"connection {entry.conn_id!r} is not known here; set {variable_of(entry.conn_id)}, or use "
+            "'airflow imagesync', which also finds the connections that Airflow stores",
+        )
+    return login_from_connection(
+        entry,
+        conn_id=entry.conn_id,
+        host=values.host,
+        port=values.port,
+        login=values.login,
+        password=values.password,
+        extra=values.extra,
+    )
+
+
+def login_from_connection(
+    entry: Login,
+    *,
+    conn_id: str,
+    host: str | None,
+    port: int | None,
+    login: str | None,
+    password: str | None,
+    extra: Mapping[str, Any] | None,
+) -> Login:
+    """Return `entry` with what it leaves open filled in from the values of connection `conn_id`.
+
+    What the entry sets wins; the result names no connection any more. An entry without registry takes the
+    connection's host, for callers that have nothing but a connection. Raises ConfigError when an extra has
+    the wrong type, when the host is no registry, or when the connection is for another registry than the
+    entry: credentials go only to the registry they are for.
+    """
+    fields = _read_extra(entry, conn_id, extra or {})
+    insecure = entry.insecure or bool(fields.insecure)
+    registry = _registry(entry, conn_id, host, port)
+    if (
+        registry
+        and entry.registry
+        and _without_default_port(registry, insecure) != _without_default_port(entry.registry, insecure)
+    ):
+        raise _problem(
+            entry,
+            f"connection {conn_id!r} is for {registry}, not for {entry.registry}; credentials go only "
+            "to the registry they are for",
+        )
+    # A password and an identity token are two ways to log in: one set by hand is not overruled by the other.
+    password = entry.password or (None if entry.identity_token else password or None)
+    identity_token = entry.identity_token or (None if entry.password else fields.identity_token)
+    return replace(
+        entry,
+        registry=entry.registry or registry,
+        conn_id=None,
+        username=entry.username or login or None,
+        password=password,
+        identity_token=identity_token,
+        insecure=insecure,
+        tls_verify=entry.tls_verify and fields.tls_verify is not False,
+        ca_file=entry.ca_file or fields.ca_file,
+        max_concurrent=entry.max_concurrent or fields.max_concurrent,
+        token_realm_hosts=entry.token_realm_hosts or fields.token_realm_hosts,
+    )
+
+
+def _read_extra(entry: Login, conn_id: str, extra: Mapping[str, Any]) -> _Extra:
+    try:
+        return _Extra.model_validate(extra)
+    except ValidationError as error:
+        raise ConfigError(
+            [
+                Problem(
+                    f"connection {conn_id!r}: extra field {one['loc'][0]!r}: {one['msg']}",
+                    field=_place(entry),
+                )
+                for one in error.errors(include_input=False, include_url=False)
+            ]
+        ) from None
+
+
+def _registry(entry: Login, conn_id: str, host: str | None, port: int | None) -> str:
+    """Return the registry that a connection's host and port name, normalised; empty without a host."""
+    text = (host or "").strip().rstrip("/")
+    if not text:
+        return ""
+    if text.count(":") > 1 and "[" not in text and "/" not in text:
+        text = f"[{text}]"  # Airflow takes the brackets off an IPv6 address
+    try:
+        if port and not text.endswith(f":{port}"):
+            text = f"{text}:{port}"
+        return normalise_registry(text)
+    except InvalidReference as error:
+        raise _problem(entry, f"connection {conn_id!r}: host: {error}") from error
+
+
+def _without_default_port(registry: str, insecure: bool) -> str:
+    return normalise_registry(registry.removesuffix(":80" if insecure else ":443"))
+
+
+def _place(entry: Login) -> str | None:
+    return f"registries.{entry.key}" if entry.key else None
+
+
+def _problem(entry: Login, message: str) -> ConfigError:
+    return ConfigError([Problem(message, field=_place(entry))])

@@ -1,0 +1,90 @@
+"""What Airflow reads about this provider; imported by every Airflow process, so it imports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, as Airflow's provider_info.schema.json describes it."""
+    return {
+        "package-name": "airflow-imagesync",
+        "name": "Image sync",
+        "description": "Migrate and keep in sync container images between registries.",
+        "integrations": [
+            {
+                "integration-name": "Container registry",
+                "external-doc-url": "https://github.com/opencontainers/distribution-spec",
+                "tags": ["software"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "Container registry",
+                "python-modules": ["airflow_imagesync.hooks.registry"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "Container registry",
+                "python-modules": [
+                    "airflow_imagesync.operators.image_sync",
+                    "airflow_imagesync.operators.plan",
+                    "airflow_imagesync.operators.report",
+                ],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "oci_registry",
+                "hook-class-name": "airflow_imagesync.hooks.registry.RegistryHook",
+                "hook-name": "Container registry (OCI)",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema"],
+                    "relabeling": {
+                        "host": "Registry host",
+                        "port": "Port (if not in the host)",
+                        "login": "Username",
+                        "password": "Password or token",
+                    },
+                    "placeholders": {
+                        "host": "registry.example.com or registry.example.com:5000",
+                        "login": "empty for anonymous access",
+                    },
+                },
+                "conn-fields": {
+                    "insecure": {
+                        "label": "Plain HTTP",
+                        "description": "The registry speaks HTTP, not HTTPS. Never a fallback from one to the other.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                    "tls_verify": {
+                        "label": "Verify the certificate",
+                        "description": "Switch off only for a self-signed registry whose authority you don't have.",
+                        "schema": {"type": ["boolean", "null"], "default": True},
+                    },
+                    "ca_file": {
+                        "label": "CA file",
+                        "description": "Path, on the workers, of a PEM file with the authority of the registry's certificate.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "identity_token": {
+                        "label": "Identity token",
+                        "description": "A refresh token, used instead of the password (Azure, docker login with a browser).",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "token_realm_hosts": {
+                        "label": "Token service hosts",
+                        "description": "Hosts, separated by commas, of token services in another domain that may see the login.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "max_concurrent": {
+                        "label": "Requests at once",
+                        "description": "At most so many requests in flight to this registry from one task.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1},
+                    },
+                },
+            }
+        ],
+        "cli": ["airflow_imagesync.airflow_cli.get_imagesync_cli_commands"],
+    }

@@ -1,0 +1,90 @@
+"""The hook for a container registry: an Airflow connection as a registry client."""
+
+from __future__ import annotations
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.log import mask_secret
+
+from airflow_imagesync.connections import login_from_connection
+from airflow_imagesync.domain.login import Login
+from airflow_imagesync.errors import ConfigError, ImageSyncError
+from airflow_imagesync.registry.client import RegistryClient
+
+
+class RegistryHook(BaseHook):
+    """
+    Gives a client for the registry that an ``oci_registry`` connection describes.
+
+    :param registry_conn_id: the id of the connection
+    """
+
+    conn_name_attr = "registry_conn_id"
+    default_conn_name = "oci_registry_default"
+    conn_type = "oci_registry"
+    hook_name = "Container registry (OCI)"
+
+    def __init__(self, registry_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.registry_conn_id = registry_conn_id
+        self._client: RegistryClient | None = None
+
+    def login(self, entry: Login | None = None) -> Login:
+        """
+        Return how the registry is reached; the credentials in it are masked in task logs.
+
+        :param entry: a configured login to fill in from the connection; what it sets itself wins
+        :raises ConfigError: when there is no such connection, or it is not for the registry of `entry`
+        """
+        entry = entry or Login(conn_id=self.registry_conn_id)
+        try:
+            connection = self.get_connection(self.registry_conn_id)
+            extra = connection.extra_dejson
+        except AirflowException as error:
+            raise ConfigError(
+                f"the connection {self.registry_conn_id!r} can't be used: {error}; create it under Admin, Connections"
+            ) from error
+        login = login_from_connection(
+            entry,
+            conn_id=self.registry_conn_id,
+            host=connection.host,
+            port=connection.port,
+            login=connection.login,
+            password=connection.password,
+            extra=extra,
+        )
+        mask_login(login)
+        return login
+
+    def get_conn(self) -> RegistryClient:
+        """
+        Return the client for the connection's registry, the same one at each call.
+
+        :raises ConfigError: when the connection is missing, incomplete or wrong
+        """
+        if self._client is None:
+            login = self.login()
+            if not login.registry:
+                raise ConfigError(
+                    f"the connection {self.registry_conn_id!r} names no registry; give its host, like registry.example.com"
+                )
+            self._client = RegistryClient(login.registry, login)
+        return self._client
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether the registry answers and takes the login, and a sentence that says so."""
+        try:
+            login = self.login()
+            client = self.get_conn()
+            client.ping()
+        except ImageSyncError as error:
+            return False, str(error)
+        who = f"as {login.username}" if login.username else "with its token" if login.has_credentials else "anonymously"
+        return True, f"{client.url} is a registry and answers {who}"
+
+
+def mask_login(login: Login) -> None:
+    """Have Airflow blot out the secrets of `login` in the logs of this task."""
+    for secret in (login.password, login.identity_token):
+        if secret:
+            mask_secret(secret)

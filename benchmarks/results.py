@@ -1,0 +1,96 @@
+"""What was measured, as values: runs, goals, and the outcome of each workload."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmarks.measure import Cost, Traffic
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one tool over ``items`` images.
+
+    ``uploaded`` is the size of all blobs that the destination took. ``totals`` are those of our own report.
+    ``proxy_cpu`` is what the proxies that added latency took, in seconds.
+    """
+
+    tool: str
+    items: int
+    cost: Cost
+    source: Traffic
+    destination: Traffic
+    uploaded: int = 0
+    totals: dict[str, Any] = field(default_factory=dict)
+    proxy_cpu: float = 0.0
+
+    @property
+    def requests(self) -> int:
+        """The number of requests to both registries."""
+        return self.source.total + self.destination.total
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something to reach. ``exact`` ones do not depend on the machine: missing one is a mistake."""
+
+    what: str
+    measured: str
+    wanted: str
+    reached: bool
+    exact: bool = False
+
+
+@dataclass
+class Outcome:
+    """What came of one workload."""
+
+    name: str
+    title: str
+    unit: str
+    runs: list[Run] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problem: str | None = None
+
+    def of(self, tool: str) -> list[Run]:
+        """Return the runs of one tool, in order."""
+        return [run for run in self.runs if run.tool == tool]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        return asdict(self)
+
+
+def median(runs: Sequence[Run], value: Callable[[Run], float]) -> float:
+    """Return the median of a value over runs."""
+    return statistics.median(value(run) for run in runs)
+
+
+def ratio(ours: Sequence[Run], peer: Sequence[Run], value: Callable[[Run], float]) -> float:
+    """Return the median, over the rounds, of what ours takes per item by what the peer takes.
+
+    Round by round, because what else the machine does changes from one to the next.
+    """
+    pairs = zip(ours, peer, strict=False)
+    return statistics.median((value(one) / one.items) / (value(other) / other.items) for one, other in pairs)
+
+
+def ratio_goal(
+    what: str, ours: Sequence[Run], peer: Sequence[Run], value: Callable[[Run], float], at_most: float, wanted: str
+) -> Goal:
+    """Return the goal that the ratio of ``value`` is ``at_most`` so much."""
+    found = ratio(ours, peer, value)
+    items = ours[0].items
+    there = median(peer, lambda run: value(run) / run.items * items)
+    scaled = "" if peer[0].items == items else f", {median(peer, value):.1f} s for {peer[0].items:,} of them"
+    measured = f"{found:.3f} ({median(ours, value):.2f} s to {there:.2f} s{scaled})"
+    return Goal(what, measured, wanted, reached=found <= at_most)
+
+
+def exact_goal(what: str, measured: int, wanted: int) -> Goal:
+    """Return the goal that a count is what it must be."""
+    return Goal(what, f"{measured:,}", f"{wanted:,}", reached=measured == wanted, exact=True)

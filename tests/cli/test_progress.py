@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from airflow_imagesync.cli.progress import (
+    LineDisplay,
+    LiveDisplay,
+    Rate,
+    bytes_text,
+    counts_text,
+    open_display,
+)
+from airflow_imagesync.engine.progress import Snapshot
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "text"),
+    [
+        (Snapshot(), "starting"),
+        (Snapshot(to_plan=1000, planned=340), "340 of 1,000 images compared"),
+        (
+            Snapshot(to_plan=10, planned=4, images=3, copied=1, failed=1),
+            "4 of 10 images compared, 2 of 3 images done, 1 failed",
+        ),
+        (Snapshot(to_plan=10, planned=10, images=1, copied=1), "1 of 1 image done"),
+    ],
+)
+def test_counts(snapshot: Snapshot, text: str) -> None:
+    assert counts_text(snapshot) == text
+
+
+def test_bytes() -> None:
+    assert bytes_text(Snapshot(), 0) == ""
+    assert (
+        bytes_text(Snapshot(bytes_moved=3 * MIB, bytes_expected=10 * MIB), MIB)
+        == "3.0 MiB of 10.0 MiB, 1.0 MiB/s"
+    )
+
+
+def test_rate_forgets_what_is_long_ago() -> None:
+    rate = Rate()
+    assert rate.per_second(0.0, 0) == 0
+    assert rate.per_second(1.0, 100) == 100
+    for second in range(2, 30):
+        found = rate.per_second(float(second), 100)
+    assert found == 0
+
+
+def test_lines_come_at_most_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("airflow_imagesync.cli.progress.time.monotonic", lambda: now)
+    display = LineDisplay()
+    for tick in range(126):
+        now = 100.0 + tick / 5
+        display.update(Snapshot(images=4, copied=1, bytes_moved=tick * MIB))
+    display.close()
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.splitlines() == [
+        "1 of 4 images done; 50.0 MiB, 5.0 MiB/s; 10.0 s",
+        "1 of 4 images done; 100.0 MiB, 5.0 MiB/s; 20.0 s",
+    ]
+
+
+def terminal(**settings: str) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=100, _environ={"TERM": "xterm", **settings})
+
+
+def test_a_live_line_shows_counts_and_goes_away() -> None:
+    console = terminal()
+    display = open_display(console)
+    assert isinstance(display, LiveDisplay)
+    display.update(Snapshot(images=4, copied=1, failed=1, bytes_moved=MIB, bytes_expected=4 * MIB))
+    display.note("a [note] that stays")
+    display.close()
+    stream = console.file
+    assert isinstance(stream, io.StringIO)
+    text = stream.getvalue()
+    assert "2 of 4 images done, 1 failed" in text
+    assert "1.0 MiB of 4.0 MiB" in text
+    assert "a [note] that stays" in text
+    assert text.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")  # the cursor is back, the line is gone
+
+
+def test_no_terminal_or_a_dumb_one_gets_lines() -> None:
+    assert isinstance(open_display(None), LineDisplay)
+    assert isinstance(open_display(terminal(TERM="dumb")), LineDisplay)

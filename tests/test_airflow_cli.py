@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_imagesync.airflow_cli import get_imagesync_cli_commands, login_from_airflow
+from airflow_imagesync.cli.options import build_parser
+from airflow_imagesync.domain.login import Login
+from airflow_imagesync.errors import ConfigError
+
+QUAY = Login(key="quay.io", registry="quay.io", conn_id="quay")
+
+# Airflow's own parser with our commands added, as its provider discovery does it.
+PROGRAM = """
+import sys
+import airflow.cli.cli_parser as cli_parser
+from airflow.__main__ import main
+from airflow_imagesync.airflow_cli import get_imagesync_cli_commands
+for command in get_imagesync_cli_commands():
+    cli_parser.ALL_COMMANDS_DICT[command.name] = command
+sys.argv[0] = "airflow"
+main()
+"""
+
+
+def airflow(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env={**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def options_of(parser: argparse.ArgumentParser) -> dict[str, dict[str, object]]:
+    subparsers = next(one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    return {
+        name: {
+            "/".join(one.option_strings) or one.dest: (one.dest, one.help, one.default, one.metavar)
+            for one in sub._actions
+        }
+        for name, sub in subparsers.choices.items()
+    }
+
+
+def test_airflows_commands_have_the_same_options() -> None:
+    from airflow.cli.cli_parser import _add_command
+
+    root = argparse.ArgumentParser()
+    groups = root.add_subparsers(dest="subcommand")
+    for command in get_imagesync_cli_commands():
+        _add_command(groups, command)
+    assert list(groups.choices) == ["imagesync"]
+    assert options_of(groups.choices["imagesync"]) == options_of(build_parser())
+
+
+def test_defining_the_commands_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from airflow_imagesync.airflow_cli import get_imagesync_cli_commands\n"
+        "get_imagesync_cli_commands()\n"
+        "print([name for name in sys.modules if name.startswith('airflow_imagesync')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1]
+    for module in ("config", "engine", "registry", "connections", "cli.commands"):
+        assert f"'airflow_imagesync.{module}'" not in loaded
+
+
+def test_a_connection_from_airflow_fills_in_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_QUAY", "oci-registry://robot:pa%2Fss@quay.io?insecure=true")
+    login = login_from_airflow(QUAY)
+    assert (login.username, login.password, login.insecure) == ("robot", "pa/ss", True)
+
+
+def test_a_login_without_connection_stays_as_it_is() -> None:
+    entry = Login(key="quay.io", registry="quay.io")
+    assert login_from_airflow(entry) is entry
+
+
+def test_a_connection_that_airflow_does_not_know_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"connection 'quay': .*isn't defined"):
+        login_from_airflow(QUAY)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "sync.yaml"
+    path.write_text(
+        "registries:\n  quay.io: {conn_id: stored_quay}\n"
+        "rules:\n- {source: 'quay.io/a/b:1', destination: 'localhost:5000/a/b'}\n"
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_connections_stored_by_airflow_are_found(airflow_database: Path, config: Path) -> None:
+    unknown = airflow("imagesync", "check", config, "-o", "json")
+    assert unknown.returncode == 2, unknown.stderr
+    assert "stored_quay" in json.loads(unknown.stdout)["errors"][0]["message"]
+    assert "Traceback" not in unknown.stderr
+
+    added = subprocess.run(
+        [
+            *(sys.executable, "-m", "airflow", "connections", "add", "stored_quay"),
+            *("--conn-uri", "oci-registry://robot:secret@quay.io"),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert added.returncode == 0, added.stderr
+    found = airflow("imagesync", "check", config, "-o", "json")
+    assert found.returncode == 0, found.stderr
+    document = json.loads(found.stdout)
+    assert document["errors"] == []
+    assert document["rules"][0]["source_auth"] == "quay.io"
+    assert "secret" not in found.stdout + found.stderr
+
+
+@pytest.mark.slow
+def test_a_usage_error_exits_2(config: Path) -> None:
+    done = airflow("imagesync", "run", config, "--concurrency", "0")
+    assert done.returncode == 2
+    assert "'0' is not a whole number from 1" in done.stderr
