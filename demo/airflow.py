@@ -1,0 +1,138 @@
+"""Airflow for the demo: its own home, the embedded database, and the two registries as connections."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+_START_SECONDS = 180
+_STOP_SECONDS = 30
+
+
+class DemoAirflow:
+    """Runs Airflow in `folder`, with the DAGs of `dags` and the configuration at `config`."""
+
+    def __init__(self, folder: Path, dags: Path, config: Path, source: str, destination: str) -> None:
+        self._folder = folder
+        self.log = folder / "airflow.log"
+        # Nothing of the user's own Airflow may come in, and nothing of ours may go there.
+        self._environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
+            "AIRFLOW_HOME": str(folder / "airflow"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW_CONN_SOURCE_REGISTRY": _connection(source),
+            "AIRFLOW_CONN_DESTINATION_REGISTRY": _connection(destination),
+            "IMAGESYNC_CONFIG": str(config),
+            "IMAGESYNC_REPORTS": str(folder / "reports"),
+        }
+
+    def migrate(self) -> None:
+        """Make the database."""
+        if self._airflow("db", "migrate") != 0:
+            raise SystemExit(f"Airflow's database could not be made; see {self.log}")
+
+    def run(self, dag_id: str) -> int:
+        """Run a DAG to its end in one process, without a server; return the exit code."""
+        return self._airflow("dags", "test", dag_id)
+
+    def _airflow(self, *arguments: str) -> int:
+        with self.log.open("ab") as log:
+            return subprocess.run(
+                [sys.executable, "-m", "airflow", *arguments],
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            ).returncode
+
+    def serve(self) -> None:
+        """Start Airflow with its UI, print the address, and stop it when the user presses Ctrl-C."""
+        port = _free_port()
+        environment = {
+            **self._environment,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": f"http://localhost:{port}",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://localhost:{port}/execution/",
+        }
+        print("\n==> Airflow starts; this takes up to a minute", flush=True)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", "standalone"],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        try:
+            if not _answers(f"http://localhost:{port}/api/v2/monitor/health", process):
+                raise SystemExit(f"Airflow did not start; see {self.log}")
+            print(
+                f"\n    http://localhost:{port}   (no login)\n\n"
+                "    Dags: nightly_sync, and migrate_images to start with a form.\n"
+                "    Connections: source_registry and destination_registry, with the test button.\n"
+                "    Ctrl-C stops Airflow and the registries.",
+                flush=True,
+            )
+            process.wait()
+        except KeyboardInterrupt:
+            print()
+        finally:
+            _stop(process)
+
+
+def _connection(host: str) -> str:
+    return json.dumps({"conn_type": "oci_registry", "host": host, "extra": {"insecure": True}})
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until `url` answers; return whether it does before the process ends or time is up."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End Airflow and all its processes: they are a session of their own."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(_STOP_SECONDS if number != signal.SIGKILL else 5)
+        except subprocess.TimeoutExpired:
+            continue
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
