@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import textwrap
 from collections import Counter
@@ -27,6 +28,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--ui", action="store_true", help="end in Airflow's web UI")
     arguments = parser.parse_args()
+    # Both end the demo, also where it was started with them ignored: whatever it started must end with it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return run(with_ui=arguments.ui)
+    except KeyboardInterrupt:
+        say("Stopped; nothing is left running")
+        return 130
+
+
+def run(*, with_ui: bool) -> int:
+    """Run the nightly DAG twice between two registries, show the reports, and return the exit code."""
     try:
         ensure("registry")
     except MissingProgramError as error:
@@ -65,7 +78,7 @@ def main() -> int:
             ok = ok and code == 0
         reports = FOLDER / "reports" / "nightly_sync"
         print(f"\nReports are in {reports.relative_to(ROOT)}, logs in {FOLDER.relative_to(ROOT)}.")
-        if arguments.ui and ok:
+        if with_ui and ok:
             airflow.serve()
     say("Nothing is left running" if ok else "The demo failed")
     return 0 if ok else 1
