@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from airflow_imagesync.cli.commands import execute  # noqa: PLC0415
         from airflow_imagesync.connections import login_from_environment  # noqa: PLC0415
 
-        return execute(arguments.command, arguments, login_from_environment)
+        return execute(arguments.command, arguments, resolve=login_from_environment, output=sys.stdout)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 

@@ -10,14 +10,14 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
+from typing import TextIO
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand
 
 from airflow_imagesync.cli.options import COMMANDS, DESCRIPTION, options_of
 from airflow_imagesync.domain.login import Login
-from airflow_imagesync.errors import ConfigError, Problem
 
 
 def get_imagesync_cli_commands() -> list[CLICommand]:
@@ -52,36 +52,35 @@ def run_command(command: str, arguments: Namespace) -> None:
 
     # As Airflow's own `connections` commands do: only a server process may read the connections it stores.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
-    with _standard_output_apart():
+    with _standard_output_apart() as output:
         try:
-            code = execute(command, arguments, login_from_airflow)
+            code = execute(command, arguments, resolve=login_from_airflow, output=output)
         except KeyboardInterrupt:
             code = 128 + signal.SIGINT
     sys.exit(code)
 
 
 @contextmanager
-def _standard_output_apart() -> Iterator[None]:
-    """Keep standard output for what a command shows, and send all else that is written there to standard error.
+def _standard_output_apart() -> Iterator[TextIO]:
+    """Give a stream to standard output for what a command shows; all else goes to standard error meanwhile.
 
-    Airflow's log goes to standard output, by a stream that was opened long before a command runs.
+    Airflow logs to standard output, partly by streams that were opened long before a command runs.
     """
-    before = sys.stdout
     try:
-        before.flush()
-        number, error = before.fileno(), sys.stderr.fileno()
+        sys.stdout.flush()
+        number, error = sys.stdout.fileno(), sys.stderr.fileno()
         kept = os.dup(number)
     except (AttributeError, OSError, ValueError):  # closed, or nothing that has a file descriptor
-        yield
+        yield sys.stdout
         return
-    with os.fdopen(kept, "w", encoding=before.encoding) as sys.stdout:
+    before = sys.stdout
+    with os.fdopen(kept, "w", encoding=before.encoding) as output, redirect_stdout(sys.stderr):
         os.dup2(error, number)
         try:
-            yield
+            yield output
         finally:
             before.flush()
             os.dup2(kept, number)
-            sys.stdout = before
 
 
 def login_from_airflow(entry: Login) -> Login:
@@ -93,7 +92,7 @@ def login_from_airflow(entry: Login) -> Login:
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowException
 
-    from airflow_imagesync.connections import login_from_connection
+    from airflow_imagesync.connections import connection_problem, login_from_connection
 
     if entry.conn_id is None:
         return entry
@@ -101,7 +100,7 @@ def login_from_airflow(entry: Login) -> Login:
         found = BaseHook.get_connection(entry.conn_id)
         extra = found.extra_dejson
     except AirflowException as error:
-        raise ConfigError([Problem(f"connection {entry.conn_id!r}: {error}", field=entry.key)]) from error
+        raise connection_problem(entry, f"connection {entry.conn_id!r}: {error}") from error
     return login_from_connection(
         entry,
         conn_id=entry.conn_id,

@@ -75,9 +75,7 @@ def variable_of(conn_id: str) -> str:
     return f"AIRFLOW_CONN_{conn_id.upper()}"
 
 
-def connection_from_environment(
-    conn_id: str, environ: Mapping[str, str] | None = None
-) -> ConnectionValues | None:
+def connection_from_environment(conn_id: str, environ: Mapping[str, str] | None = None) -> ConnectionValues | None:
     """Return the connection that `environ` (the process's own where None) defines, or None without one.
 
     Raises ConfigError when the variable holds no connection.
@@ -150,7 +148,7 @@ def login_from_environment(entry: Login, environ: Mapping[str, str] | None = Non
         return entry
     values = connection_from_environment(entry.conn_id, environ)
     if values is None:
-        raise _problem(
+        raise connection_problem(
             entry,
             f"connection {entry.conn_id!r} is not known here; set {variable_of(entry.conn_id)}, or use "
             "'airflow imagesync', which also finds the connections that Airflow stores",
@@ -191,7 +189,7 @@ def login_from_connection(
         and entry.registry
         and _without_default_port(registry, insecure) != _without_default_port(entry.registry, insecure)
     ):
-        raise _problem(
+        raise connection_problem(
             entry,
             f"connection {conn_id!r} is for {registry}, not for {entry.registry}; credentials go only "
             "to the registry they are for",
@@ -241,16 +239,17 @@ def _registry(entry: Login, conn_id: str, host: str | None, port: int | None) ->
             text = f"{text}:{port}"
         return normalise_registry(text)
     except InvalidReference as error:
-        raise _problem(entry, f"connection {conn_id!r}: host: {error}") from error
+        raise connection_problem(entry, f"connection {conn_id!r}: host: {error}") from error
 
 
 def _without_default_port(registry: str, insecure: bool) -> str:
     return normalise_registry(registry.removesuffix(":80" if insecure else ":443"))
 
 
+def connection_problem(entry: Login, message: str) -> ConfigError:
+    """Return the error that `message` about the connection of `entry` makes, with the entry's place."""
+    return ConfigError([Problem(message, field=_place(entry))])
+
+
 def _place(entry: Login) -> str | None:
     return f"registries.{entry.key}" if entry.key else None
-
-
-def _problem(entry: Login, message: str) -> ConfigError:
-    return ConfigError([Problem(message, field=_place(entry))])

@@ -33,9 +33,7 @@ def fill(entry: Login = QUAY, **values: object) -> Login:
         ),
         pytest.param("oci-registry://", ConnectionValues(), id="uri-with-nothing"),
         pytest.param("oci-registry://quay.io", ConnectionValues("quay.io"), id="uri-with-host-only"),
-        pytest.param(
-            "oci-registry://robot:secret@", ConnectionValues(None, None, "robot", "secret"), id="uri-no-host"
-        ),
+        pytest.param("oci-registry://robot:secret@", ConnectionValues(None, None, "robot", "secret"), id="uri-no-host"),
         pytest.param("oci-registry://[::1]:5000", ConnectionValues("::1", 5000), id="uri-with-ipv6"),
         pytest.param(
             "oci-registry://quay.io?__extra__=%7B%22token_realm_hosts%22%3A%20%5B%22a.io%22%5D%7D",
@@ -227,9 +225,7 @@ def test_an_entry_without_registry_takes_the_connections_host() -> None:
     ],
 )
 def test_a_wrong_extra_is_named_and_not_quoted(extra: dict[str, object], field: str) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"registries\.quay\.io: connection 'quay': extra field '{field}'"
-    ) as caught:
+    with pytest.raises(ConfigError, match=rf"registries\.quay\.io: connection 'quay': extra field '{field}'") as caught:
         fill(extra=extra)
     assert "hunter2" not in str(caught.value)
     assert "perhaps" not in str(caught.value)

@@ -9,19 +9,22 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from airflow_imagesync.cli import files, terminal
 from airflow_imagesync.cli.options import MARKDOWN_SUFFIXES, usage_problem, wanted_platforms
+from airflow_imagesync.cli.tables import check_view, plan_view, run_view
+from airflow_imagesync.cli.terminal import is_terminal
 from airflow_imagesync.config import Overrides, read_config
 from airflow_imagesync.domain import render
 from airflow_imagesync.domain.check import check_document
 from airflow_imagesync.domain.login import Login
-from airflow_imagesync.domain.plan import Plan
-from airflow_imagesync.domain.report import SyncReport
+from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
+from airflow_imagesync.domain.report import ImageResult, SyncReport
 from airflow_imagesync.domain.rules import SyncConfig
 from airflow_imagesync.errors import ConfigError, ImageSyncError, Problem
 
@@ -40,31 +43,33 @@ TICK = 0.2
 Outcome = TypeVar("Outcome", Plan, SyncReport)
 
 
-def execute(command: str, arguments: Namespace, resolve: Callable[[Login], Login]) -> int:
+def execute(command: str, arguments: Namespace, *, resolve: Callable[[Login], Login], output: TextIO | None) -> int:
     """Run a command and return its exit code.
 
     `arguments` are what the options of `command` were parsed to. `resolve` fills in a login that names an
-    Airflow connection, and raises ConfigError where it can't.
+    Airflow connection, and raises ConfigError where it can't. `output` leads to standard output; None where
+    that is closed.
     """
     problem = usage_problem(arguments)
     if problem:
         terminal.say(f"error: {problem}")
         return EXIT_USAGE
-    console = terminal.error_console() if terminal.is_terminal(sys.stderr) else None
+    console = terminal.error_console() if is_terminal(sys.stderr) else None
     terminal.set_up_logging(arguments.verbose, console)
     config, problems = _read(arguments, resolve)
     for warning in config.warnings:
         terminal.say(f"warning: {warning}")
     if command == "check" or problems:
-        return _check(arguments, config, problems)
+        return _check(arguments, config, problems, output)
     problem = _output_problem(arguments)
     if problem:
         terminal.say(f"error: {problem}")
         return EXIT_USAGE
     try:
-        return _plan(arguments, config, console) if command == "plan" else _run(arguments, config, console)
+        act = _plan if command == "plan" else _run
+        return act(arguments, config, console, output)
     except ConfigError as error:  # what only shows when a registry is set up, such as an unreadable ca_file
-        return _check(arguments, config, error.problems)
+        return _check(arguments, config, error.problems, output)
     except ImageSyncError as error:
         terminal.say(f"error: {error}")
         return EXIT_FAILED
@@ -91,38 +96,36 @@ def _read(arguments: Namespace, resolve: Callable[[Login], Login]) -> tuple[Sync
         try:
             return resolve(login)
         except ConfigError as error:
-            problems.extend(error.problems)
+            file = arguments.config or arguments.auth
+            problems.extend(replace(one, file=one.file or file) for one in error.problems)
             return login
 
     return result.config.with_connections(resolve_or_note), tuple(problems)
 
 
-def _check(arguments: Namespace, config: SyncConfig, problems: tuple[Problem, ...]) -> int:
+def _check(arguments: Namespace, config: SyncConfig, problems: tuple[Problem, ...], output: TextIO | None) -> int:
     for one in problems:
         terminal.say(render.one_line(str(one)))
     document = check_document(config, problems)
     if arguments.output == "json":
-        code = _write_output(render.json_text(document))
+        code = _write_output(output, render.json_text(document))
     elif not problems:
-        from airflow_imagesync.cli.tables import check_view  # noqa: PLC0415 - rich is slow to import
-
-        code = _write_output(check_view(document))
+        code = _write_output(output, check_view(document, terminal=is_terminal(output)))
     else:
         code = EXIT_OK
     return EXIT_USAGE if problems else code
 
 
-def _plan(arguments: Namespace, config: SyncConfig, console: Console | None) -> int:
+def _plan(arguments: Namespace, config: SyncConfig, console: Console | None, output: TextIO | None) -> int:
     began = _now()
     plan, interrupted = _watch(config, console, lambda engine: engine.plan())
     if arguments.output == "json":
         text = render.json_text(plan.as_dict())
+        _say_failed(pair for pair in plan.images if pair.state is PairState.FAILED)
         terminal.say(render.plan_summary(plan))
     else:
-        from airflow_imagesync.cli.tables import plan_view  # noqa: PLC0415 - rich is slow to import
-
-        text = plan_view(plan, all_images=bool(arguments.verbose))
-    codes = [interrupted, EXIT_FAILED if plan.totals["failed"] else EXIT_OK, _write_output(text)]
+        text = plan_view(plan, all_images=bool(arguments.verbose), terminal=is_terminal(output))
+    codes = [interrupted, EXIT_FAILED if plan.totals["failed"] else EXIT_OK, _write_output(output, text)]
     if arguments.report is not None:
         metadata = _metadata(arguments, began, interrupted)
         if arguments.report.suffix.lower() in MARKDOWN_SUFFIXES:
@@ -133,21 +136,18 @@ def _plan(arguments: Namespace, config: SyncConfig, console: Console | None) -> 
     return max(codes)
 
 
-def _run(arguments: Namespace, config: SyncConfig, console: Console | None) -> int:
+def _run(arguments: Namespace, config: SyncConfig, console: Console | None, output: TextIO | None) -> int:
     began = _now()
     report, interrupted = _watch(config, console, lambda engine: engine.run())
     if arguments.report is not None:
         report = render.with_failing(report, files.earlier_report(arguments.report))
     if arguments.output == "json":
         text = render.json_text(report.as_dict())
-        for one in report.failed:
-            terminal.say(render.one_line(f"failed: {one.source} -> {one.destination}: {one.error}"))
+        _say_failed(report.failed)
         terminal.say(render.report_summary(report))
     else:
-        from airflow_imagesync.cli.tables import run_view  # noqa: PLC0415 - rich is slow to import
-
-        text = run_view(report, all_images=bool(arguments.verbose))
-    codes = [interrupted, EXIT_FAILED if report.failed else EXIT_OK, _write_output(text)]
+        text = run_view(report, all_images=bool(arguments.verbose), terminal=is_terminal(output))
+    codes = [interrupted, EXIT_FAILED if report.failed else EXIT_OK, _write_output(output, text)]
     if arguments.report is not None:
         metadata = _metadata(arguments, began, interrupted)
         if arguments.report.suffix.lower() in MARKDOWN_SUFFIXES:
@@ -164,9 +164,7 @@ def _run(arguments: Namespace, config: SyncConfig, console: Console | None) -> i
 # --- Running the engine ----------------------------------------------------------------------------------
 
 
-def _watch(
-    config: SyncConfig, console: Console | None, work: Callable[[SyncEngine], Outcome]
-) -> tuple[Outcome, int]:
+def _watch(config: SyncConfig, console: Console | None, work: Callable[[SyncEngine], Outcome]) -> tuple[Outcome, int]:
     """Do `work` while showing its progress; return what it returned, and the exit code of an interrupt or 0.
 
     The engine works in a thread of its own, so that this one is free for signals.
@@ -227,7 +225,7 @@ class _Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what signals pass
         if self.number is not None:
-            if terminal.is_terminal(sys.stderr):
+            if is_terminal(sys.stderr):
                 os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # the live display hides the cursor
             os._exit(128 + number)
         self.number = number
@@ -253,8 +251,14 @@ def _success_images(arguments: Namespace) -> Path | None:
     return path
 
 
-def _write_output(text: str) -> int:
-    return _code_of(terminal.write_output(text))
+def _say_failed(failed: Iterable[ImagePair | ImageResult]) -> None:
+    """Name what failed to a person, where standard output is for a program."""
+    for one in failed:
+        terminal.say(render.one_line(f"failed: {one.source} -> {one.destination}: {one.error}"))
+
+
+def _write_output(output: TextIO | None, text: str) -> int:
+    return _code_of(terminal.write_output(output, text))
 
 
 def _write_file(path: Path, text: str) -> int:

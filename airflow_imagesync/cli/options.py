@@ -138,9 +138,7 @@ OPTIONS = (
     ),
     Option(("--force",), "copy what is the same, too", {"action": "store_true"}),
     Option(("--default-registry",), "registry for rules with an empty destination", {"metavar": "REGISTRY"}),
-    Option(
-        ("--default-namespace",), "namespace for rules with an empty destination", {"metavar": "NAMESPACE"}
-    ),
+    Option(("--default-namespace",), "namespace for rules with an empty destination", {"metavar": "NAMESPACE"}),
     Option(
         ("--report",),
         "write a report, JSON or Markdown by suffix; a JSON report that is there already tells since how "

@@ -116,7 +116,7 @@ class LiveDisplay:
     def update(self, snapshot: Snapshot) -> None:
         """Draw the line anew."""
         rate = self._rate.per_second(time.monotonic(), snapshot.bytes_moved)
-        total, done = _bar_of(snapshot)
+        total, done = bar_of(snapshot)
         self._bars.update(
             self._task,
             total=total,
@@ -135,16 +135,16 @@ class LiveDisplay:
         self._bars.stop()
 
 
-def _bar_of(snapshot: Snapshot) -> tuple[int | None, int]:
+def bar_of(snapshot: Snapshot) -> tuple[int | None, float]:
     """Return the length of the bar, None where it is unknown, and how much of it is done.
 
-    Bytes say more than images, whose sizes differ; what is known of either grows while images are compared.
+    Images count, as the bytes of those that are not begun are not known; what is known of bytes counts for one
+    image, so that the bar of a single large one moves.
     """
-    if snapshot.planned < snapshot.to_plan and not snapshot.bytes_expected:
-        return snapshot.to_plan, snapshot.planned
-    if snapshot.bytes_expected:
-        return snapshot.bytes_expected, min(snapshot.bytes_moved, snapshot.bytes_expected)
-    return snapshot.images or None, min(snapshot.done, snapshot.images)
+    if not snapshot.images:
+        return snapshot.to_plan or None, snapshot.planned
+    moving = snapshot.bytes_moved / snapshot.bytes_expected if snapshot.bytes_expected else 0.0
+    return snapshot.images, min(snapshot.done + min(moving, 1.0), snapshot.images)
 
 
 def _bars(console: Console) -> Bars:

@@ -1,13 +1,11 @@
-"""What the commands show a person on standard output: tables, colourful on a terminal and plain in a pipe."""
+"""What the commands show a person on standard output: tables, plain unless `terminal` says that it is one."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_imagesync.cli.terminal import is_terminal
 from airflow_imagesync.domain.plan import PairState, Plan
 from airflow_imagesync.domain.render import (
     count_of,
@@ -46,7 +44,7 @@ class Row:
     style: str = ""
 
 
-def check_view(document: Mapping[str, Any]) -> str:
+def check_view(document: Mapping[str, Any], *, terminal: bool) -> str:
     """Return the object of ``check -o json`` as a table: what each rule means, and the logins it uses."""
     columns = [
         Column("Rule"),
@@ -72,10 +70,10 @@ def check_view(document: Mapping[str, Any]) -> str:
         for rule in document["rules"]
         for to in rule["destinations"]
     ]
-    return _view(columns, rows, [f"{count_of(len(document['rules']), 'rule')}, no errors"])
+    return _view(columns, rows, [f"{count_of(len(document['rules']), 'rule')}, no errors"], terminal)
 
 
-def plan_view(plan: Plan, *, all_images: bool) -> str:
+def plan_view(plan: Plan, *, all_images: bool, terminal: bool) -> str:
     """Return a plan as a table, failed rows first; what is the same only where `all_images` says so."""
     columns = [
         Column("State"),
@@ -91,10 +89,10 @@ def plan_view(plan: Plan, *, all_images: bool) -> str:
         for pair in plan_order(plan)
         if all_images or pair.state is not PairState.SAME
     ]
-    return _view(columns, rows, [*plan.notes, plan_summary(plan)])
+    return _view(columns, rows, [*plan.notes, plan_summary(plan)], terminal)
 
 
-def run_view(report: SyncReport, *, all_images: bool) -> str:
+def run_view(report: SyncReport, *, all_images: bool, terminal: bool) -> str:
     """Return a report as a table, failed rows first; what is the same only where `all_images` says so."""
     columns = [
         Column("State"),
@@ -119,7 +117,7 @@ def run_view(report: SyncReport, *, all_images: bool) -> str:
         for one in failed_first(report.images)
         if all_images or one.state is not ResultState.SAME
     ]
-    return _view(columns, rows, [report_summary(report)])
+    return _view(columns, rows, [report_summary(report)], terminal)
 
 
 def _detail(report: SyncReport, image: ImageResult) -> str:
@@ -142,20 +140,17 @@ def _gives_text(select: Mapping[str, Any], destination: Mapping[str, Any]) -> st
     return "the digest only" if "digest" in select else "the same tags"
 
 
-def _view(columns: Sequence[Column], rows: Sequence[Row], lines: Sequence[str]) -> str:
+def _view(columns: Sequence[Column], rows: Sequence[Row], lines: Sequence[str], terminal: bool) -> str:
     rows = [Row([one_line(cell) for cell in row.cells], row.style) for row in rows]
     lines = [one_line(line) for line in lines]
-    return _coloured(columns, rows, lines) if is_terminal(sys.stdout) else _plain(columns, rows, lines)
+    return _coloured(columns, rows, lines) if terminal else _plain(columns, rows, lines)
 
 
 def _plain(columns: Sequence[Column], rows: Sequence[Row], lines: Sequence[str]) -> str:
     """Return a table with each row on one line, as wide as it needs to be."""
     table = [[column.title for column in columns], *(row.cells for row in rows)] if rows else []
     widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
-    text = [
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in table
-    ]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table]
     return "\n".join([*text, *lines]) + "\n"
 
 
@@ -166,7 +161,7 @@ def _coloured(columns: Sequence[Column], rows: Sequence[Row], lines: Sequence[st
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console()
+    console = Console(force_terminal=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False)
     for column in columns:
         if not column.below:

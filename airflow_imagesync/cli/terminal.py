@@ -18,12 +18,11 @@ PACKAGE_LOGGER = "airflow_imagesync"
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
-def write_output(text: str) -> str | None:
-    """Write `text` to standard output; return why that failed, or None.
+def write_output(stream: TextIO | None, text: str) -> str | None:
+    """Write `text` to `stream`, which leads to standard output; return why that failed, or None.
 
     A reader that went away, as `head` does, is no failure.
     """
-    stream: TextIO | None = sys.stdout
     if stream is None:  # the shell's >&-
         return "can't write standard output: it is closed"
     if isinstance(stream, io.TextIOWrapper):

@@ -19,9 +19,7 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def write(
-    tmp_path: Path, source_registry: DistributionRegistry, destination_registry: DistributionRegistry
-) -> Write:
+def write(tmp_path: Path, source_registry: DistributionRegistry, destination_registry: DistributionRegistry) -> Write:
     """Writes a configuration of rules, each a source and a destination without their registries."""
 
     def write(*rules: tuple[str, str], **more: Any) -> Path:
@@ -247,9 +245,7 @@ def test_a_report_counts_since_when_a_rule_fails(
     assert sorted(tmp_path.iterdir()) == [report, config]
 
 
-def test_reports_as_markdown(
-    capsys: pytest.CaptureFixture[str], write: Write, image: str, tmp_path: Path
-) -> None:
+def test_reports_as_markdown(capsys: pytest.CaptureFixture[str], write: Write, image: str, tmp_path: Path) -> None:
     config = write((f"{image}:v1", image))
     code, _, _ = run(capsys, "plan", config, "--report", tmp_path / "plan.md")
     assert code == 0
@@ -264,13 +260,14 @@ def test_a_connection_from_the_environment_is_used(
 ) -> None:
     config = tmp_path / "sync.yaml"
     config.write_text(
-        "registries:\n  quay.io: {conn_id: quay}\n"
-        "rules:\n- {source: 'quay.io/a/b:1', destination: localhost/a/b}\n"
+        "registries:\n  quay.io: {conn_id: quay}\nrules:\n- {source: 'quay.io/a/b:1', destination: localhost/a/b}\n"
     )
     for command in ("check", "plan", "run"):
         code, document, err = run_json(capsys, command, config)
         assert code == 2
         assert "set AIRFLOW_CONN_QUAY, or use 'airflow imagesync'" in document["errors"][0]["message"]
+        assert document["errors"][0]["file"] == str(config)
+        assert err.startswith(f"{config}, registries.quay.io: connection 'quay' is not known here")
         assert len(err.splitlines()) == 1
     monkeypatch.setenv("AIRFLOW_CONN_QUAY", "oci-registry://robot:hunter2@quay.io")
     code, document, err = run_json(capsys, "check", config)

@@ -47,9 +47,7 @@ def test_proc_is_image_syncers_word_for_concurrency() -> None:
     ("options", "expected"),
     [
         pytest.param([], [], id="none"),
-        pytest.param(
-            ["--platform", "linux/amd64, linux/arm/v7"], ["linux/amd64", "linux/arm/v7"], id="commas"
-        ),
+        pytest.param(["--platform", "linux/amd64, linux/arm/v7"], ["linux/amd64", "linux/arm/v7"], id="commas"),
         pytest.param(
             ["--platform", "linux/amd64", "--platform", "linux/arm64", "--platform", "linux/amd64"],
             ["linux/amd64", "linux/arm64"],
@@ -63,9 +61,7 @@ def test_proc_is_image_syncers_word_for_concurrency() -> None:
             id="os-and-arch-combine",
         ),
         pytest.param(["--os", "", "--arch", "amd64,,"], ["*/amd64"], id="empty-items-are-dropped"),
-        pytest.param(
-            ["--platform", "linux/s390x", "--arch", "amd64"], ["linux/s390x", "*/amd64"], id="both-spellings"
-        ),
+        pytest.param(["--platform", "linux/s390x", "--arch", "amd64"], ["linux/s390x", "*/amd64"], id="both-spellings"),
     ],
 )
 def test_platforms(options: list[str], expected: list[str]) -> None:

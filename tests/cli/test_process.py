@@ -85,9 +85,7 @@ def config(
     return path
 
 
-def run(
-    *arguments: str | Path, program: list[str] | None = None, **environ: str
-) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, program: list[str] | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*(program or COMMAND), *map(str, arguments)],
         env={**os.environ, **environ},

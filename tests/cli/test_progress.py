@@ -9,6 +9,7 @@ from airflow_imagesync.cli.progress import (
     LineDisplay,
     LiveDisplay,
     Rate,
+    bar_of,
     bytes_text,
     counts_text,
     open_display,
@@ -36,10 +37,21 @@ def test_counts(snapshot: Snapshot, text: str) -> None:
 
 def test_bytes() -> None:
     assert bytes_text(Snapshot(), 0) == ""
-    assert (
-        bytes_text(Snapshot(bytes_moved=3 * MIB, bytes_expected=10 * MIB), MIB)
-        == "3.0 MiB of 10.0 MiB, 1.0 MiB/s"
-    )
+    assert bytes_text(Snapshot(bytes_moved=3 * MIB, bytes_expected=10 * MIB), MIB) == "3.0 MiB of 10.0 MiB, 1.0 MiB/s"
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "bar"),
+    [
+        (Snapshot(), (None, 0)),
+        (Snapshot(to_plan=10, planned=4), (10, 4)),
+        (Snapshot(to_plan=10, planned=10, images=10, same=8, failed=1), (10, 9)),
+        (Snapshot(images=1, bytes_moved=MIB, bytes_expected=4 * MIB), (1, 0.25)),
+        (Snapshot(images=4, copied=4, bytes_moved=9 * MIB, bytes_expected=4 * MIB), (4, 4)),
+    ],
+)
+def test_bar(snapshot: Snapshot, bar: tuple[int | None, float]) -> None:
+    assert bar_of(snapshot) == bar
 
 
 def test_rate_forgets_what_is_long_ago() -> None:

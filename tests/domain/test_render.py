@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt  # comes with rich
 
 from airflow_imagesync.domain import render
 from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
@@ -87,9 +88,7 @@ def test_thousands_of_same_images_are_only_counted() -> None:
 
 
 def test_a_same_image_with_a_note_is_shown() -> None:
-    report = SyncReport(
-        (SAME, result("noted", ResultState.SAME, digest=TWO, note="digest changes: platform filter"))
-    )
+    report = SyncReport((SAME, result("noted", ResultState.SAME, digest=TWO, note="digest changes: platform filter")))
     for text in (render.report_text(report), render.report_markdown(report)):
         assert "a.io/noted:1" in text
         assert "a.io/same:1" not in text
@@ -110,11 +109,38 @@ def test_markdown_survives_odd_characters() -> None:
     assert len(head) == len(row)
     found = dict(zip(head, row, strict=True))
     assert found["Source"] == "`` a.io/x:/a\0`b`/ ``"
-    assert found["Cause"] == (
-        "a \0 b<br>\\# c &lt;script&gt;\\`x\\` \\\\ \\*bold\\* \\[link\\](http://x) \\\\x1b\\[0m"
-    )
+    assert found["Cause"] == ("a \0 b<br>\\# c &lt;script&gt;\\`x\\` \\\\ \\*bold\\* \\[link\\](http://x) \\\\x1b\\[0m")
     assert found["Note"] == "a\0b<br>c"
     assert "- configuration: a\\|b\\_c\\_d.yaml" in document
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a | b `c` <b>bold</b> &amp; \\\\ _it_ **no** [x](http://y) ~~z~~ # h $m$",
+        "``` fence | and ` tick",
+        "1. no list, ![no image](x), <http://no.link>, trailing backslash \\\\",
+    ],
+)
+def test_a_markdown_reader_sees_what_was_written(text: str) -> None:
+    odd = ImageResult(0, f"a.io/x:/{text}/", "b.io/x", ResultState.FAILED, error=text, note=f"{text}\n{text}")
+    tokens = (
+        MarkdownIt("commonmark")
+        .enable(["table", "strikethrough"])
+        .parse(render.report_markdown(SyncReport((odd,)), {"configuration": text}))
+    )
+    seen = []
+    for token in tokens:
+        if token.type == "inline":
+            kinds = {child.type for child in token.children or ()}
+            assert kinds <= {"text", "text_special", "code_inline", "html_inline", "softbreak"}
+            html = {child.content for child in token.children or () if child.type == "html_inline"}
+            assert html <= {"<br>"}
+            seen.append("".join(child.content for child in token.children or ()))
+    assert f"configuration: {text}" in seen
+    assert seen.count(text) == 1  # the cause
+    assert seen.count(f"a.io/x:/{text}/") == 1
+    assert seen.count(f"{text}<br>{text}") == 1
 
 
 def test_markdown_has_every_figure_of_an_image() -> None:
@@ -198,9 +224,7 @@ PLAN = Plan(
         ImagePair(0, "a.io/x:1", "b.io/x:1", PairState.NEW, ONE, None, TWO),
         ImagePair(0, "a.io/x:2", "b.io/x:2", PairState.CHANGED, ONE, TWO),
         ImagePair(0, "a.io/x:3", "b.io/x:3", PairState.SAME, ONE, ONE),
-        ImagePair(
-            1, "a.io/gone", "b.io/gone", PairState.FAILED, error="no such | repository", whole_rule=True
-        ),
+        ImagePair(1, "a.io/gone", "b.io/gone", PairState.FAILED, error="no such | repository", whole_rule=True),
     ),
     ("rule 2 matches nothing",),
 )
