@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from airflow_imagesync.domain.login import Login
@@ -12,7 +11,7 @@ from airflow_imagesync.domain.rules import Rule, SyncConfig
 
 #: Registries with names that are close to each other, and right.
 _WELL_KNOWN = frozenset(
-    {
+    (
         DOCKER_HUB,
         "gcr.io",
         "ghcr.io",
@@ -21,15 +20,14 @@ _WELL_KNOWN = frozenset(
         "mcr.microsoft.com",
         "nvcr.io",
         "public.ecr.aws",
-    }
-    | {
         "quay.io",
         "registry.access.redhat.com",
         "registry.gitlab.com",
         "registry.k8s.io",
         "registry.redhat.io",
-    }
+    )
 )
+_LIKE_HUB = frozenset({"docker.com", "dockerhub", "docker-hub"})
 _SHOWN_RULES = 5
 _CLOSE = 0.85
 
@@ -83,11 +81,7 @@ def _inherited_from(logins: Iterable[Login], used: Iterable[Login]) -> dict[tupl
     settings = {
         (login.registry, login.namespace): login
         for login in logins
-        if login.insecure
-        or not login.tls_verify
-        or login.ca_file
-        or login.max_concurrent
-        or login.token_realm_hosts
+        if login.insecure or not login.tls_verify or login.ca_file or login.max_concurrent or login.token_realm_hosts
     }
     found: dict[tuple[str, str], Login] = {}
     for login in used:
@@ -102,66 +96,92 @@ def _inherited_from(logins: Iterable[Login], used: Iterable[Login]) -> dict[tupl
 
 def _near_misses(logins: Sequence[Login], anonymous: Mapping[Repository, Sequence[int]]) -> Iterator[str]:
     """Yield a sentence for each registry that is used without login although a key looks like it."""
-    by_registry: dict[str, list[Login]] = {}
-    by_host: dict[str, list[Login]] = {}
+    registries = _Spellings()
+    namespaces: dict[str, _Spellings] = {}
+    by_host: dict[str, dict[str, Login]] = {}  # and by registry, which has the port
     for login in logins:
-        by_registry.setdefault(login.registry, []).append(login)
-        by_host.setdefault(_host(login.registry), []).append(login)
-    misspelt: dict[str, Login | None] = {}
+        registries.add(login.registry, login)
+        namespaces.setdefault(login.registry, _Spellings()).add(login.namespace, login)
+        by_host.setdefault(_host(login.registry), {}).setdefault(login.registry, login)
+    hubs = {login.registry: login for login in logins if _is_like_hub(login.registry)}
     grouped: dict[tuple[str, str, str], list[int]] = {}
     for repository, rules in anonymous.items():
         registry = repository.registry
-        if registry not in misspelt:
-            misspelt[registry] = _misspelt(registry, by_registry)
-        other = next((one for one in by_host.get(_host(registry), ()) if one.registry != registry), None)
         first = repository.path.partition("/")[0]
         reason = "which differs in the port"
+        ports = by_host.get(_host(registry), {})
+        other = next((login for name, login in ports.items() if name != registry), None)
         if other is None and registry == DOCKER_HUB and first in by_host:
             # "foo/bar" is foo's image on Docker Hub, even where a registry is called foo.
-            other, reason = by_host[first][0], f"and {first}/... without a port is a Docker Hub name"
+            other, reason = next(iter(by_host[first].values())), f"and {first}/... without a port is a Docker Hub name"
+        if other is None and _is_like_hub(registry):
+            reason = "which is another spelling of Docker Hub"
+            other = next((login for name, login in hubs.items() if name != registry), None)
         if other is None:
-            other, reason = misspelt[registry], "which is spelled almost alike"
-        if other is None:
-            other = _misspelt_namespace(repository, by_registry.get(registry, ()))
+            reason = "which is spelled almost alike"
+            if registry in namespaces:
+                other = _near_namespace(repository, namespaces[registry])
+            elif registry not in _WELL_KNOWN:
+                other = registries.near(registry)
         if other is not None:
             grouped.setdefault((registry, other.key or "", reason), []).extend(rules)
     for (registry, key, reason), indexes in grouped.items():
         yield f"{_rules(indexes)}: {registry} is used without a login, but there is one for {key}, {reason}"
 
 
-def _misspelt(registry: str, by_registry: Mapping[str, Sequence[Login]]) -> Login | None:
-    """Return an entry of another registry that `registry` looks like a misspelling of."""
-    if registry in _WELL_KNOWN or registry in by_registry:
-        return None
-    return next((logins[0] for other, logins in by_registry.items() if _typo(registry, other)), None)
+def _is_like_hub(registry: str) -> bool:
+    """Whether somebody may have written `registry` for Docker Hub, whose working names are all one by now."""
+    host = _host(registry)
+    return host == DOCKER_HUB or host in _LIKE_HUB or host.endswith((".docker.io", ".docker.com"))
 
 
-def _misspelt_namespace(repository: Repository, logins: Iterable[Login]) -> Login | None:
-    """Return an entry of the same registry for a namespace that looks almost like the repository's."""
-    parts = repository.path.split("/")
-    for login in logins:
-        if _typo("/".join(parts[: login.namespace.count("/") + 1]), login.namespace):
+def _near_namespace(repository: Repository, namespaces: _Spellings) -> Login | None:
+    """Return the entry for a namespace that looks almost like one which the repository is in."""
+    namespace = repository.path
+    while namespace:
+        login = namespaces.near(namespace)
+        if login is not None:
             return login
+        namespace = namespace.rpartition("/")[0]
     return None
 
 
-def _typo(one: str, other: str) -> bool:
-    """Whether two names have the same letters but for one, or for their order, and are close to each other.
+class _Spellings:
+    """Names of logins, to be found by something that is spelled almost like them.
 
-    Names that differ in digits only are meant to differ.
+    They are kept by their letters in alphabetical order, whole and with each one left out, so that looking for
+    a name does not mean to compare it with all.
     """
-    if one == other or abs(len(one) - len(other)) > 1:
-        return False
-    count, other_count = Counter(one), Counter(other)
-    if sum(((count - other_count) + (other_count - count)).values()) > 1:
-        return False
-    if _without_digits(one) == _without_digits(other):
-        return False
-    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio() >= _CLOSE
+
+    def __init__(self) -> None:
+        self._by_letters: dict[str, dict[str, Login]] = {}
+
+    def add(self, name: str, login: Login) -> None:
+        """Add a login under `name`."""
+        for letters in _letters(name):
+            self._by_letters.setdefault(letters, {}).setdefault(name, login)
+
+    def near(self, name: str) -> Login | None:
+        """Return a login whose name is not `name` but looks like it, or None.
+
+        The names have the same letters but for one, or for their order. Names that differ in digits are meant
+        to differ.
+        """
+        for letters in _letters(name):
+            for other, login in self._by_letters.get(letters, {}).items():
+                apart = len(other) - len(name)
+                alike = other != name and (sorted(other) == sorted(name) if apart == 0 else abs(apart) == 1)
+                if alike and difflib.SequenceMatcher(None, name, other, autojunk=False).ratio() >= _CLOSE:
+                    return login
+        return None
 
 
-def _without_digits(name: str) -> str:
-    return "".join(letter for letter in name if not letter.isdigit())
+def _letters(name: str) -> set[str]:
+    """Return the digits of `name` and its letters in alphabetical order, also with each letter left out."""
+    digits = "".join(letter for letter in name if letter.isdigit())
+    letters = "".join(sorted(letter for letter in name if not letter.isdigit()))
+    shorter = (letters[:position] + letters[position + 1 :] for position in range(len(letters)))
+    return {f"{digits} {one}" for one in (letters, *shorter)}
 
 
 def _host(registry: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from airflow_imagesync.config.environment import Environment
+from airflow_imagesync.config.plain import Table
 from airflow_imagesync.config.schema import MAX_CONCURRENCY, MAX_RETRIES, DefaultsEntry, describe, read_entry
 from airflow_imagesync.domain.platform import Platform
 from airflow_imagesync.domain.reference import Repository, names_registry, normalise_registry, quoted
@@ -80,13 +81,11 @@ class Settings:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_settings(
-    defaults: object, overrides: Overrides, environment: Environment, *, file: str | None
-) -> Settings:
-    """Return the settings of a configuration with these ``defaults`` (None where there are none) in `file`."""
-    problems = [Problem(message, field=name) for name, message in _wrong_overrides(overrides)]
-    entry, wrong = read_entry(DefaultsEntry, defaults) if defaults is not None else (None, [])
-    entry = entry or DefaultsEntry()
+def read_settings(defaults: object, overrides: Overrides, environment: Environment, *, file: str | None) -> Settings:
+    """Return the settings of a configuration with these ``defaults`` (None for none) in `file`."""
+    wrong_overrides = _wrong_overrides(overrides)
+    problems = [Problem(message, field=name) for name, message in wrong_overrides]
+    entry, wrong = read_entry(DefaultsEntry, defaults if defaults is not None else Table())
     wrong += _wrong_names(entry)
     platforms: tuple[Platform, ...] = ()
     try:
@@ -94,15 +93,15 @@ def read_settings(
     except InvalidReference as error:
         wrong.append(("platforms", str(error)))
     problems += [
-        Problem(message, file=file, field=f"defaults.{name}" if name else "defaults")
-        for name, message in wrong
+        Problem(message, file=file, field=f"defaults.{name}" if name else "defaults") for name, message in wrong
     ]
+    place_is_wrong = any(name in ("registry", "namespace") for name, _ in [*wrong, *wrong_overrides])
     place = DefaultPlace(
         overrides.registry or entry.registry or environment.get("DEFAULT_REGISTRY"),
         overrides.namespace or entry.namespace or environment.get("DEFAULT_NAMESPACE"),
     )
     return Settings(
-        ForAllRules(None if problems else place, platforms, overrides.platforms, overrides.force),
+        ForAllRules(None if place_is_wrong else place, platforms, overrides.platforms, overrides.force),
         _first(overrides.concurrency, entry.concurrency, DEFAULT_CONCURRENCY),
         _first(overrides.retries, entry.retries, DEFAULT_RETRIES),
         problems,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from airflow_imagesync.config.json_text import looks_like_json, read_json
-from airflow_imagesync.config.plain import MalformedText
+from airflow_imagesync.config.plain import MalformedText, check_characters
 from airflow_imagesync.config.yaml_text import read_yaml
 from airflow_imagesync.errors import ConfigError, Problem
 
@@ -53,6 +53,7 @@ def parse_document(text: str, *, name: str | None = None, suffix: str = "") -> o
         case _:
             is_json = looks_like_json(text)
     try:
+        check_characters(text)
         document = (read_json if is_json else read_yaml)(text) if text.strip() else None
     except MalformedText as error:
         raise _failure(name, str(error)) from None

@@ -8,16 +8,18 @@ from typing import Any
 
 import jsonc  # type: ignore[import-untyped]
 
-from airflow_imagesync.config.plain import MAX_DEPTH, MalformedText, Odd, Table
+from airflow_imagesync.config.plain import MAX_DEPTH, MalformedText, Odd, Table, check_characters
 
-_START = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*\{", re.DOTALL)
+# Possessive and atomic, because a row of slashes can be cut into comments in very many ways.
+_BLANKS = r"(?:\s++|//[^\n]*+|(?>/\*.*?\*/))*+"
+_START = re.compile(rf'{_BLANKS}\{{{_BLANKS}["}}]', re.DOTALL)
 _STRING = r'("(?:\\.|[^"\\])*")'
 _COMMENT = re.compile(_STRING + r"|//[^\n]*|/\*.*?\*/", re.DOTALL)
 _LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[\]}])", re.DOTALL)
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether the first thing in `text`, after blanks and comments, is a brace."""
+    """Whether `text` begins with a brace and a quote; YAML's own style would leave the quote away."""
     return _START.match(text) is not None
 
 
@@ -51,10 +53,26 @@ def _read(text: str) -> object:
 def _load(loads: Any, text: str) -> object:
     return loads(
         text,
-        object_pairs_hook=lambda pairs: Table(tuple(pairs)),
+        object_pairs_hook=_table,
         parse_int=_integer,
         parse_constant=lambda name: Odd(f"the number {name}"),
     )
+
+
+def _table(pairs: list[tuple[str, object]]) -> Table:
+    for pair in pairs:
+        for text in pair:
+            _check_texts(text)
+    return Table(tuple(pairs))
+
+
+def _check_texts(value: object) -> None:
+    """Raise MalformedText for half a character, which JSON can write as an escape such as ``\\ud800``."""
+    if isinstance(value, str):
+        check_characters(value)
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item)
 
 
 def _integer(digits: str) -> object:

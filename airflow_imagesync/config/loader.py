@@ -56,8 +56,8 @@ def load_config(
 ) -> SyncConfig:
     """Return the configuration in the file `config`, or in image-syncer's pair of files `auth` and `images`.
 
-    `auth` may be left out. `environ` are the environment variables; None for those of the process. Raises ConfigError with every
-    mistake found.
+    `auth` may be left out. `environ` are the environment variables; None for those of the process. Raises
+    ConfigError with every mistake found.
     """
     return read_config(config, auth=auth, images=images, overrides=overrides, environ=environ).checked()
 
@@ -126,9 +126,7 @@ def check_syntax(
     return ParsedSyntax(len(parts.rules), result.concurrency, result.retries)
 
 
-def _from_files(
-    config: str | Path | None, auth: str | Path | None, images: str | Path | None
-) -> tuple[Parts, Path]:
+def _from_files(config: str | Path | None, auth: str | Path | None, images: str | Path | None) -> tuple[Parts, Path]:
     """Return the parts of the configuration in these files, and the folder its paths are relative to."""
     if config is not None:
         if auth is not None or images is not None:
@@ -149,9 +147,7 @@ def _from_files(
     return parts, Path(auth if auth is not None else images).parent
 
 
-def _assemble(
-    parts: Parts, folder: Path | None, overrides: Overrides, environment: Environment
-) -> ReadResult:
+def _assemble(parts: Parts, folder: Path | None, overrides: Overrides, environment: Environment) -> ReadResult:
     """Read the parts of a configuration and check them against each other."""
     key = parts.registries_key
     login_reader = LoginReader(key, file=parts.registries_file, folder=folder, environment=environment)
@@ -160,13 +156,15 @@ def _assemble(
     rule_reader = RuleReader(settings.for_all, file=parts.file, environment=environment)
     read = [rule_reader.read(index, value) for index, value in enumerate(parts.rules)]
     rules = tuple(rule for rule in read if rule is not None)
-    of_rules = [*rule_reader.problems, *find_conflicts(rules, file=parts.file)]
+    conflicts = list(find_conflicts(rules, file=parts.file))
     problems = (
         *parts.problems,
         *login_reader.problems,
         *settings.problems,
-        *sorted(of_rules, key=lambda problem: problem.rule or 0),
+        *sorted([*rule_reader.problems, *conflicts], key=lambda problem: problem.rule or 0),
     )
+    in_conflict = {problem.rule for problem in conflicts}
+    rules = tuple(rule for rule in rules if rule.index not in in_conflict)
     config = SyncConfig(rules, logins, settings.concurrency, settings.retries)
     warnings = [*login_reader.warnings, *hub_aliases(rule_reader.aliases)]
     if not problems and environment.known:

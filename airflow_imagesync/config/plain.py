@@ -30,3 +30,11 @@ class MalformedText(Exception):
 
     What stands there may be a password that should have been put in quotes.
     """
+
+
+def check_characters(text: str) -> None:
+    """Raise MalformedText when `text` has half a character in it, which nothing behind us can encode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise MalformedText("a text has half a character (a lone surrogate)") from None

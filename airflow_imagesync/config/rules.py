@@ -43,14 +43,17 @@ class RuleReader:
 
         None where it has a mistake, or variables of an environment that is not known yet.
         """
+        before = len(self.problems)
         entry, wrong = read_entry(RuleEntry, value)
         for key, message in wrong:
             self._problem(index, key, message)
-        if entry is None:
-            return None
-        before = len(self.problems)
+        told = {key for key, _ in wrong}
+        if not told & {None, "source"} and entry.source is None:
+            self._problem(index, "source", "found no source, expected registry/repository with or without tags")
+        if not told & {None, "destination"} and entry.destination is None:
+            self._problem(index, "destination", 'found no destination, expected one, a list, or "" for the default')
         source = self._source(index, entry.source)
-        destinations = self._destinations(index, entry.destination, source)
+        destinations = self._destinations(index, entry.destination or [], source)
         platforms = self._platforms(index, entry.platforms)
         if source is None or destinations is None or len(self.problems) > before:
             return None
@@ -79,8 +82,8 @@ class RuleReader:
                 self.aliases.setdefault(host, []).append(index)
         return filled.text
 
-    def _source(self, index: int, written: str) -> tuple[Repository, Select] | None:
-        text = self._fill(index, "source", written)
+    def _source(self, index: int, written: str | None) -> tuple[Repository, Select] | None:
+        text = self._fill(index, "source", written) if written is not None else None
         if text is None:
             return None
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,6 +16,11 @@ MAX_CONCURRENCY = 256
 MAX_RETRIES = 20
 #: What stands at these keys is never shown.
 _SECRET = frozenset({"username", "password", "identitytoken"})
+_BOUNDS = {
+    "max_concurrent": "a whole number of at least 1",
+    "concurrency": f"a whole number from 1 to {MAX_CONCURRENCY}",
+    "retries": f"a whole number from 0 to {MAX_RETRIES}",
+}
 
 
 class _Entry(BaseModel):
@@ -28,7 +33,7 @@ class RegistryEntry(_Entry):
     """What an ``auth`` or ``registries`` key holds."""
 
     conn_id: Annotated[str, Field(min_length=1)] | None = None
-    username: str | None = None
+    username: str | None = Field(default=None, repr=False)
     password: str | None = Field(default=None, repr=False)
     identitytoken: str | None = Field(default=None, repr=False)
     insecure: bool | None = None
@@ -53,44 +58,41 @@ def _as_list(value: object) -> object:
 
 
 class RuleEntry(_Entry):
-    """What one of ``rules`` holds; one of ``images`` has the first two."""
+    """What one of ``rules`` holds; one of ``images`` has the first two, which no rule may lack."""
 
-    source: str
-    destination: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    source: str | None = None
+    destination: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     platforms: list[str] | None = None
     allow_empty: bool | None = None
     force: bool | None = None
 
 
 EntryType = TypeVar("EntryType", bound=_Entry)
+#: A key, None where the whole mapping is meant, and what is wrong there.
+Wrong = tuple[str | None, str]
 
 
-def read_entry(kind: type[EntryType], value: object) -> tuple[EntryType | None, list[tuple[str | None, str]]]:
-    """Return `value` as a `kind`, or None and what is wrong with it.
-
-    That is (key, message) pairs; the key is None where the whole is meant. Keys that begin with ``x-`` are
-    left out.
-    """
+def read_entry(kind: type[EntryType], value: object) -> tuple[EntryType, list[Wrong]]:
+    """Return what is right of `value` as a `kind`, and what is wrong; keys that begin with ``x-`` are left out."""
+    known = kind.model_fields
     if not isinstance(value, Table):
-        return None, [
-            (None, f"found {describe(value)}, expected a mapping with {listing(kind.model_fields)}")
-        ]
-    wrong: list[tuple[str | None, str]] = []
+        return kind(), [(None, f"found {describe(value)}, expected a mapping with {listing(known)}")]
+    wrong: list[Wrong] = []
     values: dict[str, object] = {}
     for key, item in value.pairs:
         if not isinstance(key, str):
-            wrong.append((None, f"found {describe(key)} as a key, expected {listing(kind.model_fields)}"))
+            wrong.append((None, f"found {describe(key)} as a key, expected {listing(known)}"))
         elif key in values:
-            wrong.append((key, f"the key {key!r} is there twice; expected once"))
+            wrong.append((shown_key(key), f"the key {quoted(key)} is there twice; expected once"))
         elif not key.startswith("x-"):
             values[key] = item
     try:
-        entry = kind.model_validate(values)
+        return kind.model_validate(values), wrong
     except ValidationError as error:
-        wrong += [_told(kind, details) for details in error.errors(include_url=False)]
-    if wrong:
-        return None, wrong
-    return entry, []
+        told = [_told(kind, details) for details in error.errors(include_url=False)]
+    bad = {name for name, _ in told}
+    right = {key: item for key, item in values.items() if key in known and key not in bad}
+    return kind.model_validate(right), [*wrong, *told]
 
 
 def describe(value: object, *, secret: bool = False) -> str:
@@ -105,16 +107,24 @@ def describe(value: object, *, secret: bool = False) -> str:
         case str():
             return "a text" if secret else f"the text {quoted(value)}"
         case list():
-            return "a list"
+            return "a list" if value else "an empty list"
         case Odd(kind):
             return kind
     return "a mapping"
 
 
+def shown_key(key: str) -> str:
+    """Return a key as it can stand in a message: on one line, shortened, without a login in it."""
+    return quoted(key).replace("'", "")
+
+
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """Return what to say about a key that is none of the `known` ones."""
     known = list(known)
-    close = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1)
+    word = key.lower().replace("-", "_")
+    close = difflib.get_close_matches(word, known)
+    # Of "registry" and "retries", "retry" begins like the second.
+    close.sort(key=lambda one: not one.startswith(word[:4]))
     hint = f"did you mean {close[0]!r}?" if close else f"expected {listing(known)}"
     return f"unknown key {quoted(key)}; {hint}"
 
@@ -130,9 +140,7 @@ def _told(kind: type[_Entry], details: ErrorDetails) -> tuple[str, str]:
     key, *inside = details["loc"]
     name = str(key)
     if details["type"] == "extra_forbidden":
-        return name, unknown_key(name, kind.model_fields)
-    if details["type"] == "missing":
-        return name, f"the key {name!r} is missing"
+        return shown_key(name), unknown_key(name, kind.model_fields)
     found = describe(details["input"], secret=name in _SECRET)
     where = f" at position {inside[0]}" if inside else ""
     return name, f"found {found}{where}, expected {_expected(name, details)}"
@@ -140,29 +148,20 @@ def _told(kind: type[_Entry], details: ErrorDetails) -> tuple[str, str]:
 
 def _expected(key: str, details: ErrorDetails) -> str:
     """Return what one of pydantic's errors asks for."""
-    bounds: dict[str, Any] = details.get("ctx", {})
     value = details["input"]
+    # YAML reads 1.10 and 0123 as other numbers than are written there, so they are not taken for texts.
+    quotes = "" if value is None or isinstance(value, (list, Table)) else "; put it in quotes"
     match details["type"]:
         case "string_type":
-            # YAML reads 1.10 as a number and 0123 as another one, so converting back would alter them.
-            return "a text" + (
-                "" if value is None or isinstance(value, (list, Table)) else "; put it in quotes"
-            )
+            return f"a text{quotes}"
         case "bool_type":
             return "true or false"
         case "int_type" | "greater_than_equal" | "less_than_equal":
             return _BOUNDS[key]
         case "list_type":
-            return "a text or a list of texts" if key == "destination" else "a list of texts"
+            return f"a text or a list of texts{quotes}" if key == "destination" else "a list of texts"
         case "too_short":
-            return f"at least {bounds['min_length']} text"
+            return "at least one text"
         case "string_too_short":
             return "a text that is not empty"
     return details["msg"]
-
-
-_BOUNDS = {
-    "max_concurrent": "a whole number of at least 1",
-    "concurrency": f"a whole number from 1 to {MAX_CONCURRENCY}",
-    "retries": f"a whole number from 0 to {MAX_RETRIES}",
-}

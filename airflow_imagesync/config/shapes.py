@@ -12,13 +12,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from airflow_imagesync.config.plain import Table
-from airflow_imagesync.config.schema import describe, listing, unknown_key
+from airflow_imagesync.config.schema import describe, listing, shown_key, unknown_key
 from airflow_imagesync.errors import Problem
 
 _NATIVE = ("registries", "rules")
 _ANCESTOR = ("auth", "images")
 _DEFAULTS = "defaults"
 _KEYS = (*_NATIVE, _DEFAULTS, *_ANCESTOR)
+# What only names of registries and images have in them.
+_NAME = re.compile(r"[/:.]")
 # Where a file's own keys are names of registries or images, only what can't be one is an extension.
 _EXTENSION = re.compile(r"x-[^./:@]*")
 
@@ -42,7 +44,7 @@ class Parts:
 
     def problem(self, message: str, key: str | None = None) -> None:
         """Note a mistake in ``file``."""
-        self.problems.append(Problem(message, file=self.file, field=key))
+        self.problems.append(Problem(message, file=self.file, field=shown_key(key) if key else None))
 
 
 def one_file(document: object, file: str | None) -> Parts:
@@ -101,8 +103,9 @@ def _is_part(key: object, value: object) -> bool:
     """Whether a key at the top is one of a whole configuration's, perhaps misspelt."""
     if key in (*_NATIVE, *_ANCESTOR):
         return True
-    no_image = not isinstance(value, str) and key != _DEFAULTS
-    return no_image and isinstance(key, str) and bool(difflib.get_close_matches(key, _KEYS, n=1))
+    if not isinstance(key, str) or key == _DEFAULTS or isinstance(value, str) or _NAME.search(key):
+        return False
+    return bool(difflib.get_close_matches(key, _KEYS, n=1))
 
 
 def _top_level(document: Table, parts: Parts) -> dict[str, object]:
@@ -118,7 +121,7 @@ def _top_level(document: Table, parts: Parts) -> dict[str, object]:
             values[key] = value
         elif not key.startswith("x-"):
             unknown.append(key)
-    if unknown and not values and all(re.search(r"[/:.]", key) for key in unknown):
+    if unknown and not values and all(_NAME.search(key) for key in unknown):
         parts.problem(
             "found names of images or registries as keys, expected rules, or auth and images; image-syncer's "
             "pair of files is given as auth file and images file"

@@ -26,10 +26,7 @@ _TAGGED = Odd("a value with a YAML tag (!name)")
 def read_yaml(text: str) -> object:
     """Return the data of the one document in `text`, mappings as Table; raise MalformedText."""
     try:
-        text.encode()  # libyaml gets bytes
         return _Reader(text).read()
-    except UnicodeEncodeError:
-        raise MalformedText("the text has half a character (a lone surrogate)") from None
     except yaml.MarkedYAMLError as error:
         # PyYAML's Python code quotes the document, which is what may not be shown.
         parts = [re.sub(r"'.*'|\".*\"", "...", part) for part in (error.context, error.problem) if part]
@@ -161,11 +158,8 @@ class _Reader:
             case "bool" | "int" | "float" as kind:
                 try:
                     return self._loader.construct_object(yaml.ScalarNode(tag, event.value))
-                except (
-                    ValueError,
-                    KeyError,
-                    IndexError,
-                ):  # "!!int text", or more digits than Python converts
+                except (ValueError, KeyError, IndexError):
+                    # "!!int text", or more digits than Python converts.
                     return Odd("a truth value" if kind == "bool" else "a number")
             case "timestamp":
                 return Odd("a date")

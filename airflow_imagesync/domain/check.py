@@ -19,8 +19,7 @@ def check_document(config: SyncConfig, problems: Iterable[Problem] = ()) -> dict
         "rules": [_rule(rule, config) for rule in config.rules],
         "warnings": list(config.warnings),
         "errors": [
-            {"file": one.file, "rule": one.rule, "field": one.field, "message": one.message}
-            for one in problems
+            {"file": one.file, "rule": one.rule, "field": one.field, "message": one.message} for one in problems
         ],
     }
 

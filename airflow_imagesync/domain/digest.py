@@ -29,8 +29,7 @@ def check_digest(text: str) -> str:
     """
     if not is_digest(text):
         raise InvalidReference(
-            f"{text[:160]!r} is not a digest; expected sha256: and 64, or sha512: and 128 lower-case "
-            "hex digits"
+            f"{text[:160]!r} is not a digest; expected sha256: and 64, or sha512: and 128 lower-case hex digits"
         )
     return text
 
@@ -55,6 +54,4 @@ def verify(content: bytes, digest: str, what: str) -> None:
     """Raise DigestMismatch unless `content` hashes to `digest`; `what` names the content in the message."""
     actual = digest_of(content, digest)
     if actual != digest:
-        raise DigestMismatch(
-            f"{what} hashes to {actual}, not to {digest}: the content was altered on its way"
-        )
+        raise DigestMismatch(f"{what} hashes to {actual}, not to {digest}: the content was altered on its way")

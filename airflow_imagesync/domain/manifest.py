@@ -40,6 +40,8 @@ MAX_MANIFEST_SIZE = 4 * 1024 * 1024
 #: How deep indexes may be nested, and how many children one may have.
 MAX_DEPTH = 8
 MAX_CHILDREN = 1000
+#: More can't be the length of a body.
+_MAX_SIZE = 2**63 - 1
 
 ATTESTATION_OF = "vnd.docker.reference.digest"
 
@@ -58,6 +60,11 @@ class Descriptor:
     attests: str | None = None
     foreign: bool = False
 
+    @property
+    def is_manifest(self) -> bool:
+        """Whether this refers to a manifest or index, and not to a blob (BuildKit's caches are indexes of blobs)."""
+        return self.media_type in MANIFEST_TYPES or self.media_type in SCHEMA1_TYPES
+
     @classmethod
     def parse(cls, document: object, where: str) -> Descriptor:
         """Return the descriptor that a manifest's JSON holds; `where` names its place in the message.
@@ -73,7 +80,7 @@ class Descriptor:
             check_digest(digest)
         except InvalidReference as error:
             raise ContentError(f"{where}: {error}") from error
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
             raise ContentError(f"{where} has no valid size: {size!r}")
         if not isinstance(media_type, str):
             raise ContentError(f"{where} has no media type")
@@ -95,9 +102,9 @@ class Descriptor:
 class Manifest:
     """A manifest or an index: its bytes and what they refer to.
 
-    ``children`` are an index's manifests in its order; ``blobs`` an image's config and layers, each
-    digest once, without those that are fetched from foreign URLs. ``config`` is the image's configuration,
-    None for an index and for the OCI artifact manifest.
+    ``children`` are an index's entries in its order; ``blobs`` an image's config and layers, or those entries of
+    an index that are no manifests, each digest once, without those that are fetched from foreign URLs. ``config`` is
+    the image's configuration, None for an index and for the OCI artifact manifest.
     """
 
     media_type: str
@@ -165,7 +172,9 @@ def parse_manifest(body: bytes, *, content_type: str | None = None, digest: str 
         # One document must not be read as an index by one program and as an image by another (CVE-2021-41190).
         raise ContentError(f"{where} is an index and an image at once")
     if media_type in INDEX_TYPES:
-        return Manifest(media_type, digest, body, children=_descriptors(document, "manifests", where))
+        children = _descriptors(document, "manifests", where)
+        blobs = {child.digest: child for child in children if not child.is_manifest}
+        return Manifest(media_type, digest, body, children=children, blobs=tuple(blobs.values()))
     if media_type in IMAGE_TYPES:
         key = "blobs" if media_type == OCI_ARTIFACT else "layers"
         layers = _descriptors(document, key, where)
@@ -205,5 +214,5 @@ def replace_children(index: Manifest, replacements: Mapping[int, Manifest | None
         if new is not None:
             entries.append(entry if new is index else {**entry, "digest": new.digest, "size": new.size})
     document["manifests"] = entries
-    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    body = json.dumps(document, separators=(",", ":")).encode()
     return parse_manifest(body, content_type=index.media_type)

@@ -56,9 +56,7 @@ def parse_source(text: str) -> tuple[Repository, Select]:
     if digest is not None:
         if written_tags is not None and "," in written_tags:
             raise InvalidReference(f"{quoted(text)} has several tags and a digest; expected one tag at most")
-        return repository, ByDigest(
-            check_digest(digest), check_tag(written_tags) if written_tags is not None else None
-        )
+        return repository, ByDigest(check_digest(digest), check_tag(written_tags) if written_tags is not None else None)
     if written_tags is None:
         return repository, AllTags()
     return repository, Tags(_tags(written_tags))
@@ -97,9 +95,7 @@ def check_destination(text: str) -> None:
     _destination_parts(text)
 
 
-def without_repetition(
-    select: Select, destinations: tuple[Destination, ...]
-) -> tuple[Select, tuple[Destination, ...]]:
+def without_repetition(select: Select, destinations: tuple[Destination, ...]) -> tuple[Select, tuple[Destination, ...]]:
     """Return the same rule without tags and destinations that say again what was said before.
 
     A tag that stands twice in a source stays twice only where it goes to two tags of one destination.
@@ -132,9 +128,7 @@ def _destination_parts(text: str) -> tuple[Repository, tuple[str, ...] | None, s
     """Return the repository, the tags and the digest of a destination; raise InvalidReference."""
     _check_name(text, "destination")
     if split_pattern(text)[1] is not None:
-        raise InvalidReference(
-            f"{quoted(text)} has a regular expression; expected tags, or none to keep the source's"
-        )
+        raise InvalidReference(f"{quoted(text)} has a regular expression; expected tags, or none to keep the source's")
     name, written_tags, digest = split_reference(text)
     repository = Repository.parse(name)
     tags = _tags(written_tags) if written_tags is not None else None
@@ -145,9 +139,7 @@ def _tags(written: str) -> tuple[str, ...]:
     return tuple(check_tag(tag) for tag in written.split(","))
 
 
-def _digest_tags(
-    text: str, tags: tuple[str, ...] | None, digest: str | None, select: ByDigest
-) -> tuple[str, ...]:
+def _digest_tags(text: str, tags: tuple[str, ...] | None, digest: str | None, select: ByDigest) -> tuple[str, ...]:
     """Return the tags that a destination gives to the content of a digest: one, or none."""
     if digest is not None and digest != select.digest:
         raise InvalidReference(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -56,6 +57,15 @@ class ImagePair:
             "destination_digest": self.destination_digest,
             "error": self.error,
         }
+
+    def dump(self) -> dict[str, Any]:
+        """Return everything as plain JSON, for XCom; `load` reads it back."""
+        return {**asdict(self), "state": self.state.value}
+
+    @classmethod
+    def load(cls, row: Mapping[str, Any]) -> ImagePair:
+        """Return the image that `dump` wrote."""
+        return cls(**{**row, "state": PairState(row["state"])})
 
 
 @dataclass(frozen=True, slots=True)

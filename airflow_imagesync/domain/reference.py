@@ -30,8 +30,8 @@ _HOST = re.compile(
 _PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MAX_NAME = 255
-# What stands before the last "@" of "user:password@host/name"; a digest follows its "@" directly.
-_USERINFO = re.compile(r"(?<![^/\s@])[^/\s@]+@(?!sha\d+:)(?=[^@\s]*[./])")
+# Before an "@" that no digest follows somebody may have written "user:password".
+_USERINFO = re.compile(r"\A.*@(?!sha\d+:)", re.DOTALL)
 _MAX_QUOTED = 120
 
 
@@ -70,14 +70,8 @@ def normalise_registry(text: str) -> str:
     """
     check_no_scheme(text)
     match = _HOST.fullmatch(text)
-    if (
-        match is None
-        or (match["port"] and not 0 < int(match["port"]) < 65536)
-        or not _is_address(match["address"])
-    ):
-        raise InvalidReference(
-            f"{quoted(text)} is not a registry; expected host, host:port or [IPv6 address]:port"
-        )
+    if match is None or (match["port"] and not 0 < int(match["port"]) < 65536) or not _is_address(match["address"]):
+        raise InvalidReference(f"{quoted(text)} is not a registry; expected host, host:port or [IPv6 address]:port")
     host = text.lower()
     return DOCKER_HUB if host in DOCKER_HUB_ALIASES else host
 
@@ -123,9 +117,7 @@ class Repository:
                 f"single '.', '_', '__' or '-' between them{hint}"
             )
         if len(registry) + 1 + len(path) > _MAX_NAME:
-            raise InvalidReference(
-                f"{quoted(text)} is longer than the {_MAX_NAME} characters a name may have"
-            )
+            raise InvalidReference(f"{quoted(text)} is longer than the {_MAX_NAME} characters a name may have")
         return cls(registry, path)
 
     def __str__(self) -> str:

@@ -1,11 +1,13 @@
 """Units of work: the images that one mapped task copies, as plain JSON without secrets.
 
-A unit holds images of one rule, or of several small ones where there would be more units than may be mapped;
-a rule that could not be planned is carried whole, to be planned again by the task that gets it.
+A unit holds images of one rule, or of several small ones where there would be more units than may be mapped.
+Some rules are carried whole, to be planned again by the task that gets them: those that could not be planned,
+and those that get in each other's way, because only who plans them together sees that.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,12 +19,15 @@ from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.rules import AllTags, ByDigest, Destination, Rule, Select, TagPattern, Tags
 
 DEFAULT_IMAGES_PER_UNIT = 50
+#: Airflow's column for the label of a mapped task holds no more; PostgreSQL refuses what is longer.
+MAX_LABEL = 250
 
 
 @dataclass(frozen=True, slots=True)
 class UnitImage:
-    """One image of a unit: the position of its rule, and both full references."""
+    """One image of a unit: its position in the plan, that of its rule, and both full references."""
 
+    position: int
     rule: int
     source: str
     destination: str
@@ -32,8 +37,8 @@ class UnitImage:
 class Unit:
     """What one mapped task does.
 
-    ``label`` is for people. ``rules`` has every rule that an image names, and those carried whole, whose positions are in
-    ``whole``.
+    ``label`` is for people. ``rules`` has every rule that an image names, and those carried whole, whose
+    positions are in ``whole``.
     """
 
     label: str
@@ -44,9 +49,9 @@ class Unit:
     def dump(self) -> dict[str, Any]:
         """Return the unit as plain JSON; `load` reads it back."""
         return {
-            "label": self.label,
+            "label": shortened(self.label),
             "rules": [_dump_rule(rule, whole=rule.index in self.whole) for rule in self.rules],
-            "images": [[one.rule, one.source, one.destination] for one in self.images],
+            "images": [[one.position, one.rule, one.source, one.destination] for one in self.images],
             "whole": list(self.whole),
         }
 
@@ -61,25 +66,41 @@ class Unit:
         )
 
 
+def shortened(label: str) -> str:
+    """Return a label that is no longer than Airflow takes, both ends of it kept."""
+    if len(label) <= MAX_LABEL:
+        return label
+    half = (MAX_LABEL - len(" ... ")) // 2
+    return f"{label[:half]} ... {label[-half:]}"
+
+
 def cut_units(
     plan: Plan, rules: Iterable[Rule], *, images_per_unit: int = DEFAULT_IMAGES_PER_UNIT, max_units: int = 1024
 ) -> list[Unit]:
     """Return the units for everything in `plan` that is not the same already, in its order.
 
-    A rule's images are cut into units of `images_per_unit`; when that makes more than `max_units`, neighbours are packed
-    together. Images that failed to be compared are in their rule's units, so that the task tries them again.
+    A rule's images are cut into units of `images_per_unit`; when that makes more than `max_units`, neighbours are
+    packed together. Images that failed to be compared are in their rule's units, so that the task tries them again.
     """
     by_index = {rule.index: rule for rule in rules}
+    together = _planned_together(plan, by_index)
     units: list[Unit] = []
-    work = [pair for pair in plan.images if pair.state is not PairState.SAME]
-    for index, group in groupby(work, key=lambda pair: pair.rule):
-        pairs, rule = list(group), by_index[index]
-        if any(pair.whole_rule for pair in pairs):
-            units.append(Unit(rule.label, (rule,), whole=(index,)))
+    begun: set[int] = set()
+    work = [(position, pair) for position, pair in enumerate(plan.images) if pair.state is not PairState.SAME]
+    for index, group in groupby(work, key=lambda one: one[1].rule):
+        if index in together:
+            if index not in begun:
+                begun.update(together[index])
+                units.append(_whole([by_index[one] for one in together[index]]))
             continue
+        pairs, rule = list(group), by_index[index]
         pieces = [pairs[start : start + images_per_unit] for start in range(0, len(pairs), images_per_unit)]
         units.extend(
-            Unit(_label(rule, piece, number, len(pieces)), (rule,), tuple(_image(pair) for pair in piece))
+            Unit(
+                _label(rule, piece, number, len(pieces)),
+                (rule,),
+                tuple(UnitImage(position, index, pair.source, pair.destination) for position, pair in piece),
+            )
             for number, piece in enumerate(pieces, start=1)
         )
     if len(units) <= max_units:
@@ -88,13 +109,44 @@ def cut_units(
     return [_pack(units[start : start + size]) for start in range(0, len(units), size)]
 
 
-def _image(pair: ImagePair) -> UnitImage:
-    return UnitImage(pair.rule, pair.source, pair.destination)
+def _planned_together(plan: Plan, rules: Mapping[int, Rule]) -> dict[int, list[int]]:
+    """Return, for each rule that is to be planned again, the rules to plan with it, itself included.
+
+    Rules belong together when they want different things at one destination and that is not settled, or when they write
+    to one repository and one of them could not be planned: nobody knows yet what it wants there.
+    """
+    groups: dict[int, set[int]] = {}
+
+    def join(indexes: Iterable[int]) -> None:
+        joined = set(indexes)
+        for index in list(joined):
+            joined |= groups.get(index, set())
+        for index in joined:
+            groups[index] = joined
+
+    writers: dict[Repository, set[int]] = defaultdict(set)
+    for rule in rules.values():
+        for to in rule.destinations:
+            writers[to.repository].add(rule.index)
+    for index in {pair.rule for pair in plan.images if pair.whole_rule}:
+        join({index}.union(*(writers[to.repository] for to in rules[index].destinations)))
+    wanted: dict[str, list[ImagePair]] = defaultdict(list)
+    for pair in plan.images:
+        wanted[pair.destination].append(pair)
+    for pairs in wanted.values():
+        if len(pairs) > 1 and any(pair.state is not PairState.SAME for pair in pairs):
+            join(pair.rule for pair in pairs)
+    return {index: sorted(group) for index, group in groups.items()}
 
 
-def _label(rule: Rule, pairs: Sequence[ImagePair], number: int, count: int) -> str:
+def _whole(rules: Sequence[Rule]) -> Unit:
+    more = f" and {len(rules) - 1} more" if len(rules) > 1 else ""
+    return Unit(f"{rules[0].label}{more}", tuple(rules), whole=tuple(rule.index for rule in rules))
+
+
+def _label(rule: Rule, pairs: Sequence[tuple[int, ImagePair]], number: int, count: int) -> str:
     if len(pairs) == 1 and count == 1:
-        return f"{pairs[0].source} -> {pairs[0].destination}"
+        return f"{pairs[0][1].source} -> {pairs[0][1].destination}"
     return f"{rule.label} ({number} of {count})" if count > 1 else rule.label
 
 
@@ -113,9 +165,7 @@ def _pack(units: Sequence[Unit]) -> Unit:
 def _dump_rule(rule: Rule, *, whole: bool) -> dict[str, Any]:
     document: dict[str, Any] = {"rule": rule.index, "source": str(rule.source)}
     if rule.platforms:
-        document["platforms"] = [
-            [one.os, one.architecture, one.variant, one.os_version] for one in rule.platforms
-        ]
+        document["platforms"] = [[one.os, one.architecture, one.variant, one.os_version] for one in rule.platforms]
     if rule.force:
         document["force"] = True
     if whole:
