@@ -19,7 +19,7 @@ lint: $(INSTALLED) ## Check format, style, layers and types
 	$(BIN)/mypy
 
 test: $(INSTALLED) ## Run all tests, against real registries; ARGS="-k copy" goes to pytest
-	$(BIN)/python devtools/install.py registry skopeo
+	$(BIN)/python devtools/install.py registry skopeo docker-compose
 	$(BIN)/python -m pytest $(ARGS)
 
 demo: $(INSTALLED) ## Run the nightly sync between two local registries, twice; UI=1 ends in Airflow's web UI

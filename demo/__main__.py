@@ -57,7 +57,7 @@ def run(*, with_ui: bool) -> int:
         print(textwrap.indent(config.read_text(), "    "))
         airflow = DemoAirflow(FOLDER, ROOT / "dags", config, source.host, destination.host)
         say("Airflow sets up its database (SQLite)")
-        airflow.migrate()
+        airflow.set_up()
         ok = True
         for title in ("The nightly DAG runs", "It runs again: now there is nothing to do"):
             say(title)

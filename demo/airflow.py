@@ -22,7 +22,7 @@ class DemoAirflow:
     """Runs Airflow in `folder`, with the DAGs of `dags` and the configuration at `config`."""
 
     def __init__(self, folder: Path, dags: Path, config: Path, source: str, destination: str) -> None:
-        self._folder = folder
+        self._registries = {"source_registry": source, "destination_registry": destination}
         self.log = folder / "airflow.log"
         # Nothing of the user's own Airflow may come in, and nothing of ours may go there.
         self._environment = {
@@ -32,25 +32,30 @@ class DemoAirflow:
             "AIRFLOW_HOME": str(folder / "airflow"),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "AIRFLOW_CONN_SOURCE_REGISTRY": _connection(source),
-            "AIRFLOW_CONN_DESTINATION_REGISTRY": _connection(destination),
             "IMAGESYNC_CONFIG": str(config),
             "IMAGESYNC_REPORTS": str(folder / "reports"),
         }
 
-    def migrate(self) -> None:
-        """Make the database."""
-        if self._airflow("db", "migrate") != 0:
-            raise SystemExit(f"Airflow's database could not be made; see {self.log}")
+    def set_up(self) -> None:
+        """Make the database, with the two registries as connections in it, where the UI shows them."""
+        self._must("db", "migrate")
+        for conn_id, host in self._registries.items():
+            # Host and port apart: the test button of Airflow 3.3 refuses a stored connection without a port.
+            name, _, port = host.rpartition(":")
+            connection = {"conn_type": "oci_registry", "host": name, "port": int(port), "extra": {"insecure": True}}
+            self._must("connections", "add", conn_id, "--conn-json", json.dumps(connection))
 
     def run(self, dag_id: str) -> int:
         """Run a DAG to its end in one process, without a server; return the exit code."""
         return self._airflow("dags", "test", dag_id)
+
+    def _must(self, *arguments: str) -> None:
+        if self._airflow(*arguments) != 0:
+            raise SystemExit(f"airflow {' '.join(arguments[:2])} failed; see {self.log}")
 
     def _airflow(self, *arguments: str) -> int:
         with self.log.open("ab") as log:
@@ -72,6 +77,8 @@ class DemoAirflow:
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": f"http://localhost:{port}",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://localhost:{port}/execution/",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
         }
         print("\n==> Airflow starts; this takes up to a minute", flush=True)
         with self.log.open("ab") as log:
@@ -86,6 +93,9 @@ class DemoAirflow:
         try:
             if not _answers(f"http://localhost:{port}/api/v2/monitor/health", process):
                 raise SystemExit(f"Airflow did not start; see {self.log}")
+            # Not before: the scheduler would start last night's run while no server takes its results.
+            for dag_id in ("nightly_sync", "migrate_images"):
+                self._must("dags", "unpause", "--yes", dag_id)
             print(
                 f"\n    http://localhost:{port}   (no login)\n\n"
                 "    Dags: nightly_sync, and migrate_images to start with a form.\n"
@@ -98,10 +108,6 @@ class DemoAirflow:
             print()
         finally:
             _stop(process)
-
-
-def _connection(host: str) -> str:
-    return json.dumps({"conn_type": "oci_registry", "host": host, "extra": {"insecure": True}})
 
 
 def _free_port() -> int:

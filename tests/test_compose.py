@@ -30,6 +30,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 AIRFLOW = {name: one for name, one in SERVICES.items() if one["image"].startswith("airflow-imagesync")}
 ENVIRONMENT: dict[str, str] = SERVICES["scheduler"]["environment"]
+CONNECTIONS: dict[str, dict[str, Any]] = json.loads((ROOT / "deploy" / "connections.json").read_text())
 SECRETS = Path("/secrets")
 #: What runs and stays, and what must have ended well before.
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -70,8 +71,11 @@ class TestComposeFile:
         from airflow.cli.cli_config import core_commands
 
         known = {command.name for command in core_commands}
-        commands = [one["command"] for one in AIRFLOW.values() if "entrypoint" not in one]
-        assert {shlex.split(command)[0] for command in commands} <= known
+        commands = [shlex.split(one["command"]) for one in AIRFLOW.values() if "entrypoint" not in one]
+        chained = [words[2].split("airflow ")[1:] for words in commands if words[:2] == ["bash", "-c"]]
+        plain = [words for words in commands if words[0] != "bash"]
+        used = {words[0] for words in plain} | {part.split()[0] for parts in chained for part in parts}
+        assert {"db", "connections", "scheduler"} <= used <= known
 
     def test_only_one_service_builds_the_image_and_no_other_image_floats(self) -> None:
         assert [name for name, one in SERVICES.items() if "build" in one] == ["secrets"]
@@ -158,24 +162,28 @@ class TestSettings:
         assert ENVIRONMENT["AIRFLOW__API__BASE_URL"] == f"http://localhost:{port[1]}"
 
     @pytest.mark.parametrize("conn_id", ["source_registry", "destination_registry"])
-    def test_airflow_reads_the_registry_s_connection(self, conn_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_airflow_reads_the_registry_s_connection(self, conn_id: str) -> None:
         from airflow.sdk import Connection
 
-        value = ENVIRONMENT[f"AIRFLOW_CONN_{conn_id.upper()}"]
-        connection = Connection.from_json(value, conn_id)
-        service, port = connection.host.split(":")
+        connection = Connection.from_json(json.dumps(CONNECTIONS[conn_id]), conn_id)
         assert connection.conn_type in {kind["connection-type"] for kind in get_provider_info()["connection-types"]}
-        assert SERVICES[service]["image"] == "registry:3"
-        assert SERVICES[service]["ports"][0].endswith(f":{port}")
+        assert SERVICES[connection.host]["image"] == "registry:3"
+        # A port of its own: the test button of Airflow 3.3 refuses a stored connection without one.
+        assert SERVICES[connection.host]["ports"][0].endswith(f":{connection.port}")
         assert connection.extra_dejson == {"insecure": True}
 
     def test_the_nightly_sync_finds_its_registries(self) -> None:
         logins = load_config(ROOT / "dags" / "imagesync.yaml", environ={}).logins
-        found = [login_from_environment(login, ENVIRONMENT) for login in logins if login.conn_id]
+        environment = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(one) for name, one in CONNECTIONS.items()}
+        found = [login_from_environment(login, environment) for login in logins if login.conn_id]
         assert {(login.registry, login.insecure) for login in found} == {
             ("source-registry:5000", True),
             ("destination-registry:5000", True),
         }
+
+    def test_the_connections_are_stored_where_the_ui_lists_them(self) -> None:
+        assert "airflow connections import /deploy/connections.json" in SERVICES["init"]["command"]
+        assert "./deploy:/deploy:ro" in SERVICES["init"]["volumes"]
 
     def test_fill_gives_the_nightly_sync_something_to_do(self) -> None:
         filled = load_config(ROOT / "deploy" / "fill.yaml", environ={})
@@ -192,8 +200,10 @@ class TestSecrets:
             if re.search(r"PASSWORD|SECRET|KEY|TOKEN|SQL_ALCHEMY", variable) and not variable.endswith("_FILE"):
                 assert variable.endswith("_CMD")
                 assert Path(value.removeprefix("cat ")).parent == SECRETS
-            if variable.startswith("AIRFLOW_CONN_"):
-                assert not {"login", "password"} & set(json.loads(value))
+
+    def test_none_is_in_the_connections(self) -> None:
+        for connection in CONNECTIONS.values():
+            assert not {"login", "password"} & set(connection)
 
     def test_variables_with_a_default_are_ports(self) -> None:
         variables = re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text())
