@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from airflow.sdk import DAG, TaskGroup, TriggerRule
@@ -15,11 +15,13 @@ from airflow.sdk import DAG, TaskGroup, TriggerRule
 from airflow_imagesync.config import check_syntax
 from airflow_imagesync.domain.unit import DEFAULT_IMAGES_PER_UNIT
 from airflow_imagesync.errors import ConfigError
+from airflow_imagesync.operators.base import plain_path
 from airflow_imagesync.operators.image_sync import ImageSyncOperator
 from airflow_imagesync.operators.plan import ImageSyncPlanOperator
 from airflow_imagesync.operators.report import ImageSyncOutcomeOperator, ImageSyncReportOperator
 
-#: What the tasks have unless `plan_args` and `sync_args` say otherwise. A timeout ends what nobody watches at night.
+#: What the tasks have unless default_args, `plan_args` or `sync_args` say otherwise. A timeout ends what nobody watches
+#: at night.
 PLAN_DEFAULTS: Mapping[str, Any] = {
     "retries": 2,
     "retry_delay": timedelta(minutes=1),
@@ -32,15 +34,19 @@ SYNC_DEFAULTS: Mapping[str, Any] = {
     "max_retry_delay": timedelta(minutes=30),
     "execution_timeout": timedelta(hours=6),
 }
-_END_TIMEOUT = timedelta(minutes=15)
+REPORT_DEFAULTS: Mapping[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(minutes=1),
+    "execution_timeout": timedelta(minutes=15),
+}
 
 
 def image_sync_dag(
-    config: str | Path | None = None,
+    config: str | PurePath | None = None,
     *,
     dag_id: str | None = None,
-    auth: str | Path | None = None,
-    images: str | Path | None = None,
+    auth: str | PurePath | None = None,
+    images: str | PurePath | None = None,
     rules: str | None = None,
     source_conn_id: str | None = None,
     destination_conn_id: str | None = None,
@@ -49,7 +55,7 @@ def image_sync_dag(
     dry_run: bool | str = False,
     concurrency: int | str | None = None,
     images_per_unit: int = DEFAULT_IMAGES_PER_UNIT,
-    report_path: str | None = None,
+    report_path: str | PurePath | None = None,
     plan_args: Mapping[str, Any] | None = None,
     sync_args: Mapping[str, Any] | None = None,
     **dag_args: Any,
@@ -78,40 +84,34 @@ def image_sync_dag(
     :param dag_args: further arguments of the DAG, such as ``schedule``, ``start_date`` and ``default_args``
     :raises ConfigError: for mistakes in the configuration's syntax; Airflow shows them as the file's import error
     """
-    _check(config, auth, images, rules)
+    what = _what(
+        config=config,
+        auth=auth,
+        images=images,
+        rules=rules,
+        source_conn_id=source_conn_id,
+        destination_conn_id=destination_conn_id,
+        platforms=platforms,
+        force=force,
+        concurrency=concurrency,
+    )
     stem = Path(config or images or "imagesync").stem
     dag = DAG(
         dag_id or (stem if stem.startswith("imagesync") else f"imagesync_{stem}"),
-        **{"max_active_runs": 1, "catchup": False, "schedule": None, "tags": ["imagesync"], **dag_args},
+        schedule=dag_args.pop("schedule", None),
+        **{"max_active_runs": 1, "catchup": False, "tags": ["imagesync"], **dag_args},
     )
     with dag:
-        _tasks(
-            {
-                "config": config,
-                "auth": auth,
-                "images": images,
-                "rules": rules,
-                "source_conn_id": source_conn_id,
-                "destination_conn_id": destination_conn_id,
-                "platforms": platforms,
-                "force": force,
-                "concurrency": concurrency,
-            },
-            dry_run=dry_run,
-            images_per_unit=images_per_unit,
-            report_path=report_path,
-            plan_args=plan_args or {},
-            sync_args=sync_args or {},
-        )
+        _tasks(what, dag.default_args, dry_run, images_per_unit, report_path, plan_args or {}, sync_args or {})
     return dag
 
 
 def image_sync_group(
-    config: str | Path | None = None,
+    config: str | PurePath | None = None,
     *,
     group_id: str = "image_sync",
-    auth: str | Path | None = None,
-    images: str | Path | None = None,
+    auth: str | PurePath | None = None,
+    images: str | PurePath | None = None,
     rules: str | None = None,
     source_conn_id: str | None = None,
     destination_conn_id: str | None = None,
@@ -120,7 +120,7 @@ def image_sync_group(
     dry_run: bool | str = False,
     concurrency: int | str | None = None,
     images_per_unit: int = DEFAULT_IMAGES_PER_UNIT,
-    report_path: str | None = None,
+    report_path: str | PurePath | None = None,
     plan_args: Mapping[str, Any] | None = None,
     sync_args: Mapping[str, Any] | None = None,
 ) -> TaskGroup:
@@ -133,70 +133,82 @@ def image_sync_group(
 
     :raises ConfigError: for mistakes in the configuration's syntax
     """
-    _check(config, auth, images, rules)
+    what = _what(
+        config=config,
+        auth=auth,
+        images=images,
+        rules=rules,
+        source_conn_id=source_conn_id,
+        destination_conn_id=destination_conn_id,
+        platforms=platforms,
+        force=force,
+        concurrency=concurrency,
+    )
     with TaskGroup(group_id=group_id) as group:
-        _tasks(
-            {
-                "config": config,
-                "auth": auth,
-                "images": images,
-                "rules": rules,
-                "source_conn_id": source_conn_id,
-                "destination_conn_id": destination_conn_id,
-                "platforms": platforms,
-                "force": force,
-                "concurrency": concurrency,
-            },
-            dry_run=dry_run,
-            images_per_unit=images_per_unit,
-            report_path=report_path,
-            plan_args=plan_args or {},
-            sync_args=sync_args or {},
-        )
+        defaults = {**group.dag.default_args, **group.default_args}
+        _tasks(what, defaults, dry_run, images_per_unit, report_path, plan_args or {}, sync_args or {})
     return group
 
 
-def _check(
-    config: str | Path | None, auth: str | Path | None, images: str | Path | None, rules: str | None
-) -> None:
-    if rules is None:
-        check_syntax(config, auth=auth, images=images)
-    elif config is not None or images is not None:
-        raise ConfigError("give a configuration file or rules as text, not both")
+def _what(**arguments: Any) -> dict[str, Any]:
+    """Return what the plan and the mapped task both take; raise ConfigError for mistakes that show without running."""
+    files = {key: plain_path(arguments[key]) for key in ("config", "auth", "images")}
+    given = [one for one in files.values() if one is not None]
+    if arguments["rules"] is not None:
+        if given:
+            raise ConfigError("give a configuration file or rules as text, not both")
+    elif not any(_is_rendered(one) for one in given):
+        check_syntax(**files)
+    return {**arguments, **files}
+
+
+def _is_rendered(path: object) -> bool:
+    """Whether a path is known only in a run: a template, or what another task returns."""
+    return not isinstance(path, str) or "{{" in path or "{%" in path
 
 
 def _tasks(
     what: Mapping[str, Any],
-    *,
+    default_args: Mapping[str, Any],
     dry_run: bool | str,
     images_per_unit: int,
-    report_path: str | None,
+    report_path: str | PurePath | None,
     plan_args: Mapping[str, Any],
     sync_args: Mapping[str, Any],
 ) -> None:
-    """Make the four tasks, in the DAG and the group that are being built."""
+    """Make the four tasks, in the DAG or the group that is being built."""
+
+    def settings(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        return {**{key: value for key, value in own.items() if key not in default_args}, **given}
+
     plan = ImageSyncPlanOperator(
         task_id="plan",
         images_per_unit=images_per_unit,
-        dry_run=dry_run,
+        plan_only=dry_run,
         **what,
-        **{**PLAN_DEFAULTS, **plan_args},
+        **settings(PLAN_DEFAULTS, plan_args),
     )
     sync = ImageSyncOperator.partial(
-        task_id="sync", map_index_template="{{ task.label }}", **what, **{**SYNC_DEFAULTS, **sync_args}
+        task_id="sync", map_index_template="{{ task.label }}", **what, **settings(SYNC_DEFAULTS, sync_args)
     ).expand(unit=plan.output)
+    joined: dict[str, Any] = {
+        "plan_task_id": plan.task_id,
+        "sync_task_id": sync.task_id,
+        "report_path": plain_path(report_path),
+    }
     report = ImageSyncReportOperator(
         task_id="report",
-        plan_task_id=plan.task_id,
-        sync_task_id=sync.operator.task_id if hasattr(sync, "operator") else sync.task_id,
-        report_path=report_path,
         trigger_rule=TriggerRule.ALL_DONE,
-        execution_timeout=_END_TIMEOUT,
+        **joined,
+        **settings(REPORT_DEFAULTS, {}),
     )
     outcome = ImageSyncOutcomeOperator(
         task_id="outcome",
         report_task_id=report.task_id,
         trigger_rule=TriggerRule.ALL_DONE,
-        execution_timeout=_END_TIMEOUT,
+        **joined,
+        **settings(REPORT_DEFAULTS, {"retries": 0}),
     )
     plan >> sync >> report >> outcome
+    # Who clears only what failed does not clear the report, and the outcome must wait all the same.
+    sync >> outcome

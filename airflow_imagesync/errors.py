@@ -29,9 +29,13 @@ from dataclasses import dataclass
 
 
 class ImageSyncError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    ``tried`` is set once the request was repeated as often as the policy allows, so that nobody above repeats all of it.
+    """
 
     temporary: bool = False
+    tried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,7 @@ class ConfigError(ImageSyncError, ValueError):
     """What the user wrote is wrong; ``problems`` lists every mistake that was found."""
 
     def __init__(self, problems: str | Sequence[Problem]) -> None:
-        self.problems: tuple[Problem, ...] = (
-            (Problem(problems),) if isinstance(problems, str) else tuple(problems)
-        )
+        self.problems: tuple[Problem, ...] = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:

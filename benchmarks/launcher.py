@@ -10,8 +10,6 @@ import signal
 import sys
 import time
 
-BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024
-
 
 def main(result: str, *command: str) -> None:
     """Run ``command`` to its end; ``result`` is the file to write to."""
@@ -21,7 +19,7 @@ def main(result: str, *command: str) -> None:
     cost = {
         "wall": time.monotonic() - started,
         "cpu": usage.ru_utime + usage.ru_stime,
-        "peak": usage.ru_maxrss * BYTES_PER_UNIT,
+        "peak": usage.ru_maxrss * 1024,
         "exit_code": os.waitstatus_to_exitcode(status),
     }
     with open(result, "w") as file:  # noqa: PTH123 - pathlib would cost memory

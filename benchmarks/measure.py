@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from devtools.distribution import LoggedRequest
 
 #: No command here takes nearly as long unless it hangs.
-TIMEOUT = 600.0
+TIMEOUT = 300.0
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 
 

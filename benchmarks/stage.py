@@ -58,13 +58,12 @@ class Stage:
         in_memory = has_room_in_memory(space)
         if not in_memory and shutil.disk_usage(tempfile.gettempdir()).free < space:
             raise MeasurementError(f"there is no room for {space >> 20:,} MiB in the temporary directory")
-        registry = DistributionRegistry(in_shared_memory=in_memory)
-        try:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=SHARED_MEMORY if in_memory else None) as home:
+            storage = Path(home, "storage")
             if copy_of is not None:
-                shutil.copytree(copy_of.storage, registry.storage)
-            yield registry.start()
-        finally:
-            registry.close()
+                shutil.copytree(copy_of.storage, storage)
+            with DistributionRegistry(storage=storage, in_shared_memory=in_memory) as registry:
+                yield registry
 
     def folder(self) -> Path:
         """Return a new folder."""
@@ -72,21 +71,25 @@ class Stage:
 
 
 class Distance:
-    """Puts each of several registries behind a proxy that delays every request.
+    """Puts registries behind proxies that delay every request; without a delay it leaves them as they are.
 
-    ``cpu`` is known after the end of the ``with`` block: the seconds that the proxies took.
+    ``hosts`` are the addresses to use. ``cpu`` is known after the end of the ``with`` block: the seconds that the
+    proxies took.
     """
 
     def __init__(self, registries: Iterable[DistributionRegistry], delay: float) -> None:
-        self._proxies = [LatencyProxy(one.host, delay=delay) for one in registries]
+        self.hosts = [one.host for one in registries]
         self.cpu = 0.0
+        self._proxies = [LatencyProxy(host, delay=delay) for host in self.hosts] if delay else []
 
-    def __enter__(self) -> list[str]:
+    def __enter__(self) -> Self:
         try:
-            return [proxy.start().host for proxy in self._proxies]
+            for position, proxy in enumerate(self._proxies):
+                self.hosts[position] = proxy.start().host
         except BaseException:
             self._stop()
             raise
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

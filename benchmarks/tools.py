@@ -18,15 +18,8 @@ _ALL_MODULES = "import airflow_imagesync.cli.commands, airflow_imagesync.connect
 
 @dataclass(frozen=True)
 class Job:
-    """Repositories to bring from one registry to the other, under the same names.
+    """Repositories to bring to another registry under the same names; ``tags`` None means all that there are."""
 
-    Registries are ``HOST:PORT`` and speak HTTP. All repositories are ``namespace/...``, one part below it. ``tags``
-    None means all that there are.
-    """
-
-    source: str
-    destination: str
-    namespace: str
     repositories: tuple[str, ...]
     tags: tuple[str, ...] | None = None
 
@@ -38,10 +31,13 @@ class Tool(Protocol):
     def name(self) -> str:
         """What the tables call it."""
 
-    def command(self, job: Job, directory: Path) -> list[str | Path]:
-        """Return the command that does the job; files that it needs go into ``directory``."""
+    def command(self, job: Job, source: str, destination: str, folder: Path) -> list[str | Path]:
+        """Return the command that does the job between two registries, ``HOST:PORT`` over HTTP.
 
-    def environment(self, directory: Path) -> dict[str, str]:
+        Files that it needs go into ``folder``.
+        """
+
+    def environment(self, folder: Path) -> dict[str, str]:
         """Return the environment to run it in, with nothing of the user's own."""
 
 
@@ -50,26 +46,26 @@ class ImageSync:
 
     name = "airflow-imagesync"
 
-    def command(self, job: Job, directory: Path) -> list[str | Path]:
+    def command(self, job: Job, source: str, destination: str, folder: Path) -> list[str | Path]:
         """Return ``python -m airflow_imagesync run`` with a configuration file for the job."""
         selection = ":" + ",".join(job.tags) if job.tags is not None else ""
         config = {
-            "registries": {host: {"insecure": True} for host in (job.source, job.destination)},
+            "registries": {host: {"insecure": True} for host in (source, destination)},
             "rules": [
-                {"source": f"{job.source}/{name}{selection}", "destination": f"{job.destination}/{name}"}
+                {"source": f"{source}/{name}{selection}", "destination": f"{destination}/{name}"}
                 for name in job.repositories
             ],
         }
-        file = _write(directory / "imagesync.yaml", config)
+        file = _write(folder / "imagesync.yaml", config)
         return [sys.executable, "-m", "airflow_imagesync", "run", file, "-o", "json"]
 
     def idle(self) -> list[str | Path]:
         """Return the command that imports all that ``run`` needs, and ends."""
         return [sys.executable, "-c", _ALL_MODULES]
 
-    def environment(self, directory: Path) -> dict[str, str]:
+    def environment(self, folder: Path) -> dict[str, str]:
         """Return an environment without proxies, logins and settings."""
-        return _environment(directory)
+        return _environment(folder)
 
 
 class Skopeo:
@@ -80,28 +76,21 @@ class Skopeo:
     def __init__(self, program: Path) -> None:
         self._program = program
 
-    def command(self, job: Job, directory: Path) -> list[str | Path]:
+    def command(self, job: Job, source: str, destination: str, folder: Path) -> list[str | Path]:
         """Return ``skopeo sync`` with a file that lists the job's repositories."""
         listed = {name: list(job.tags or ()) for name in job.repositories}
-        file = _write(
-            directory / "skopeo.yaml", {job.source: {"tls-verify": False, "images": listed}}
-        )
+        file = _write(folder / "skopeo.yaml", {source: {"tls-verify": False, "images": listed}})
+        # It keeps only the last part of a repository's name.
+        (namespace,) = {name.rpartition("/")[0] for name in job.repositories}
         options = ["--all", "--preserve-digests", "--src", "yaml", "--dest", "docker", "--dest-tls-verify=false"]
-        return [
-            self._program,
-            "--insecure-policy",
-            "sync",
-            *options,
-            file,
-            f"{job.destination}/{job.namespace}",
-        ]
+        return [self._program, "--insecure-policy", "sync", *options, file, f"{destination}/{namespace}"]
 
-    def environment(self, directory: Path) -> dict[str, str]:
+    def environment(self, folder: Path) -> dict[str, str]:
         """Return an environment with a home of its own."""
-        logins = _write(directory / "auth.json", {})
+        logins = _write(folder / "auth.json", {})
         return {
-            **_environment(directory),
-            "XDG_RUNTIME_DIR": str(directory),
+            **_environment(folder),
+            "XDG_RUNTIME_DIR": str(folder),
             "REGISTRY_AUTH_FILE": str(logins),
         }
 
@@ -118,5 +107,7 @@ def _write(file: Path, content: Mapping[str, object]) -> Path:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")}
+    kept = {
+        name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+    }
     return {**kept, "HOME": str(home)}

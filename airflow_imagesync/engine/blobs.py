@@ -16,7 +16,7 @@ from airflow_imagesync.domain.manifest import Descriptor
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.registries import Registries
-from airflow_imagesync.errors import SyncCancelled
+from airflow_imagesync.errors import ImageSyncError, SyncCancelled
 from airflow_imagesync.registry.download import BlobSource
 
 
@@ -99,10 +99,14 @@ class BlobTransfers:
             followers += blob.parked
             blob.parked = []
         need.done(outcome)
-        # After a success they find it or mount it. After a failure each tries from its own source, since what failed
-        # may be this image's source, or this repository.
+        failed = isinstance(outcome, ImageSyncError) and not isinstance(outcome, SyncCancelled)
         for follower in followers:
-            self.bring(follower)
+            if failed and (follower.source, follower.destination) == (need.source, need.destination):
+                follower.done(outcome)
+            else:
+                # After a success they find it or mount it. After a failure each tries for itself, since what failed
+                # may be the other one's source, or its repository.
+                self.bring(follower)
 
     def _transfer(self, need: BlobNeed, blob: _Blob) -> BlobOutcome:
         descriptor, path = need.descriptor, need.destination.path
@@ -117,7 +121,11 @@ class BlobTransfers:
         source = BlobSource(
             self._registries.client(need.source), need.source.path, lambda count: self._progress.add(bytes_moved=count)
         )
-        outcome = destination.put_blob(path, descriptor, source, mount_from)
+        try:
+            outcome = destination.put_blob(path, descriptor, source, mount_from)
+        except BaseException:
+            self._progress.add(bytes_expected=-descriptor.size)
+            raise
         if outcome.mounted:
             self._progress.add(bytes_moved=descriptor.size)
             return BlobOutcome.MOUNTED

@@ -85,7 +85,7 @@ class _Image:
         state = ResultState.FAILED if error else ResultState.SAME if self._same else ResultState.COPIED
         note = None
         if state is not ResultState.FAILED and self.digest != self.source_digest:
-            note = f"the platform filter changes the digest from {self.source_digest} to {self.digest}"
+            note = "the platform filter changes the digest"
         return ImageResult(
             rule=self.pair.rule,
             source=self.pair.source,
@@ -121,6 +121,8 @@ class _Node:
     #: Whether others may wait for this node's content.
     leads: bool = False
     finished: bool = False
+    #: Why this content can't be brought; None where only its image failed, for another reason.
+    error: BaseException | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -194,6 +196,8 @@ class Copier:
             else:
                 self._finish(node, succeeded=False)
         except BaseException as error:  # noqa: BLE001  # one bad image must not stop the others
+            if node.parent is not None or work != self._put:
+                node.error = error  # and not where only this tag is refused
             node.image.fail(error)
             self._finish(node, succeeded=False)
         finally:
@@ -215,11 +219,17 @@ class Copier:
                 f"{image.source} becomes {image.digest} under the platform filter and can't be pushed as "
                 f"{image.destination.digest}; give the destination a tag"
             )
-        if image.digest == image.pair.destination_digest and not image.rule.force:
-            image.is_same()
+        if image.digest == image.pair.destination_digest and not image.rule.force and self._stands(image):
+            image.is_same()  # the source's tag has moved since the plan, to what the destination has
             return
         node.manifest = selected.root
         self._enter(node)
+
+    def _stands(self, image: _Image) -> bool:
+        """Whether the destination's tag names what it should: the plan may be old."""
+        repository = image.destination.repository
+        head = self._registries.client(repository).head_manifest(repository.path, image.destination.reference)
+        return head is not None and head.digest == image.digest
 
     def _enter(self, node: _Node) -> None:
         """Bring a node to the destination unless it is there or on its way already."""
@@ -262,7 +272,8 @@ class Copier:
                 node.manifest = self._registries.client(repository).get_manifest(repository.path, digest)
             if descriptor is not None and node.manifest.size != descriptor.size:
                 raise SizeMismatch(
-                    f"{image.source.repository}@{digest} has {node.manifest.size} bytes where its index says {descriptor.size}"
+                    f"{image.source.repository}@{digest} has {node.manifest.size} bytes "
+                    f"where its index says {descriptor.size}"
                 )
         return node.manifest
 
@@ -271,7 +282,7 @@ class Copier:
         manifest, image = self._fetch(node), node.image
         if node.depth > MAX_DEPTH:
             raise ContentError(f"manifest {manifest.digest} is nested deeper than {MAX_DEPTH} indexes")
-        children = {child.digest: child for child in manifest.children}.values()
+        children = {child.digest: child for child in manifest.children if child.is_manifest}.values()
         # One more than there is, so that what is quick can't end the node while it is still being set up.
         node.waiting = len(manifest.blobs) + len(children) + 1
         for blob in manifest.blobs:
@@ -293,6 +304,7 @@ class Copier:
         if isinstance(outcome, BlobOutcome):
             node.image.count(outcome, blob.size)
         else:
+            node.error = node.error or outcome
             node.image.fail(outcome)
         self._arrived(node)
         node.image.end()
@@ -322,9 +334,14 @@ class Copier:
             followers = self._pending.pop(node.key) if node.leads else []
             if succeeded:
                 self._present.add(node.key)
+        error = node.error if not isinstance(node.error, SyncCancelled) else None
         for follower in followers:
-            # Found present after a success; after a failure the first of them tries from its own source.
+            if error is not None and follower.image.source.repository == node.image.source.repository:
+                follower.error = error
+                follower.image.fail(error)
+            # Found present after a success; after another's failure the first of them tries from its own source.
             self._submit(follower, self._enter)
             follower.image.end()
         if node.parent is not None:
+            node.parent.error = node.parent.error or error
             self._arrived(node.parent)

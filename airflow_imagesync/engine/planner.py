@@ -135,10 +135,9 @@ class Planner:
                 self._select(one.rule, one.source, head.digest)  # raises when the image is for another platform
         except Exception as error:  # noqa: BLE001  # one bad image must not stop the others
             return replace(_failed(one, error), source_digest=head.digest)
+        state = PairState.NEW if there is None else PairState.CHANGED
         if same and not one.rule.force:
             state = PairState.SAME
-        else:
-            state = PairState.NEW if there is None else PairState.CHANGED
         return ImagePair(
             rule=one.rule.index,
             source=str(one.source),

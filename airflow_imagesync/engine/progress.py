@@ -12,9 +12,9 @@ from airflow_imagesync.domain.report import ImageResult, ResultState
 class Snapshot:
     """The counts at one moment.
 
-    ``planned`` images have been compared so far; ``to_plan`` is how many are known to need comparing. ``images`` is the number to
-    copy, of which ``copied``, ``same`` and ``failed`` are done. ``bytes_moved`` has been sent to destinations,
-    restarts included; ``bytes_expected`` is what the blobs that are known to need sending have in all.
+    ``planned`` images have been compared so far; ``to_plan`` is how many are known to need comparing. ``images`` is
+    the number to copy, of which ``copied``, ``same`` and ``failed`` are done. ``bytes_moved`` has been sent to
+    destinations, restarts included; ``bytes_expected`` is what the blobs that are known to need sending have in all.
     """
 
     to_plan: int = 0

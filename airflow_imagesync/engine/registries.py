@@ -9,9 +9,9 @@ from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.rules import SyncConfig
 from airflow_imagesync.errors import ConfigError
 from airflow_imagesync.registry.client import RegistryClient
+from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.limiter import Limiter
 from airflow_imagesync.registry.retry import RetryPolicy
-from airflow_imagesync.registry.transport import Timeouts
 
 
 class Registries:
@@ -37,7 +37,9 @@ class Registries:
         with self._lock:
             client = self._clients.get(key)
             if client is None:
-                limiter = self._limiters.setdefault(repository.registry, Limiter(login.max_concurrent))
+                limiter = self._limiters.get(repository.registry)
+                if limiter is None:
+                    limiter = self._limiters[repository.registry] = Limiter(self._slots(repository.registry))
                 client = self._clients[key] = RegistryClient(
                     repository.registry,
                     login,
@@ -48,6 +50,11 @@ class Registries:
                     limiter=limiter,
                 )
             return client
+
+    def _slots(self, registry: str) -> int | None:
+        """Return the number of requests that may be in flight to a registry: the least that any of its logins says."""
+        limits = [login.max_concurrent for login in self._config.logins if login.registry == registry]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def abort(self) -> None:
         """Shut every connection, so that whatever waits for a registry returns."""

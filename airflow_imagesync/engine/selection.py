@@ -47,7 +47,8 @@ def select_platforms(client: RegistryClient, path: str, root: Manifest, filters:
     if kept is None or (selection.seen and not selection.matched):
         has = ", ".join(sorted({str(one) for one in selection.seen})) or "none"
         raise UnsupportedContent(
-            f"{client.registry}/{path}@{root.digest} has nothing for {', '.join(map(str, filters))}; its platforms: {has}"
+            f"{client.registry}/{path}@{root.digest} has nothing for {', '.join(map(str, filters))}; "
+            f"its platforms: {has}"
         )
     return Selected(kept, selection.rewritten)
 

@@ -17,8 +17,8 @@ from airflow_imagesync.engine.copier import Copier
 from airflow_imagesync.engine.planner import Planner, Wanted
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.registries import Registries
+from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.retry import RetryPolicy
-from airflow_imagesync.registry.transport import Timeouts
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,7 @@ class SyncEngine:
         copied = self._copier.copy([(pair, by_index[pair.rule]) for _, pair in work])
         results = {position: result for (position, _), result in zip(work, copied, strict=True)}
         return tuple(
-            results[position] if position in results else _settled(pair)
-            for position, pair in enumerate(plan.images)
+            results[position] if position in results else _settled(pair) for position, pair in enumerate(plan.images)
         )
 
     @property
@@ -113,8 +112,8 @@ class SyncEngine:
     def cancel(self) -> None:
         """Tell the run to stop, from another thread or a signal handler; returns at once.
 
-        What waits for a registry fails within a second; images that are not finished are failed rows, and no tag of theirs
-        was written.
+        What waits for a registry fails within a second; images that are not finished are failed rows, and no tag of
+        theirs was written.
         """
         if self._cancelled.is_set():
             return

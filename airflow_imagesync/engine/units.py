@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+from dataclasses import replace
 
 from airflow_imagesync.domain.plan import Plan
 from airflow_imagesync.domain.reference import ImageReference
@@ -12,15 +14,20 @@ from airflow_imagesync.engine.planner import Wanted
 from airflow_imagesync.engine.sync import SyncEngine
 
 
-def run_unit(engine: SyncEngine, unit: Unit) -> SyncReport:
+def run_unit(engine: SyncEngine, unit: Unit, *, done: Collection[tuple[str, str]] = ()) -> SyncReport:
     """Return what became of the unit's images and of the rules it carries whole; never raises for a registry's fault.
 
-    The destination is asked anew, so that a retry does only what an earlier try left.
+    The destination is asked anew, so that a retry does only what an earlier try left. `done` are the images that one
+    copied, as source and destination: they are not forced again.
     """
     started = time.monotonic()
     rules = {rule.index: rule for rule in unit.rules}
     images = engine.compare(
-        Wanted(rules[one.rule], ImageReference.parse(one.source), ImageReference.parse(one.destination))
+        Wanted(
+            replace(rules[one.rule], force=False) if (one.source, one.destination) in done else rules[one.rule],
+            ImageReference.parse(one.source),
+            ImageReference.parse(one.destination),
+        )
         for one in unit.images
     )
     whole = engine.plan([rules[index] for index in unit.whole])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowException
+from functools import cached_property
+
+from airflow.sdk import BaseHook, Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from airflow_imagesync.connections import login_from_connection
 from airflow_imagesync.domain.login import Login
-from airflow_imagesync.errors import ConfigError, ImageSyncError
+from airflow_imagesync.errors import ConfigError, ImageSyncError, Problem
 from airflow_imagesync.registry.client import RegistryClient
+from airflow_imagesync.registry.connection import Timeouts
+from airflow_imagesync.registry.retry import RetryPolicy
 
 
 class RegistryHook(BaseHook):
@@ -37,13 +41,22 @@ class RegistryHook(BaseHook):
         :raises ConfigError: when there is no such connection, or it is not for the registry of `entry`
         """
         entry = entry or Login(conn_id=self.registry_conn_id)
+        place = f"registries.{entry.key}" if entry.key else None
         try:
-            connection = self.get_connection(self.registry_conn_id)
-            extra = connection.extra_dejson
-        except AirflowException as error:
-            raise ConfigError(
-                f"the connection {self.registry_conn_id!r} can't be used: {error}; create it under Admin, Connections"
-            ) from error
+            connection = self._connection
+        except AirflowNotFoundException as error:
+            message = f"there is no connection {self.registry_conn_id!r}; create it under Admin, Connections"
+            raise ConfigError([Problem(message, field=place)]) from error
+        except PermissionError as error:  # a secrets backend that refuses this task
+            message = f"the connection {self.registry_conn_id!r} can't be used: {error}"
+            raise ConfigError([Problem(message, field=place)]) from error
+        if not connection.host and connection.conn_type not in (None, "", self.conn_type):
+            # The credentials of a cloud account, say, would go to whatever registry a rule names.
+            message = (
+                f"the connection {self.registry_conn_id!r} has the type {connection.conn_type!r} and no host; "
+                f"expected the type {self.conn_type!r}, or the registry as its host"
+            )
+            raise ConfigError([Problem(message, field=place)])
         login = login_from_connection(
             entry,
             conn_id=self.registry_conn_id,
@@ -51,9 +64,21 @@ class RegistryHook(BaseHook):
             port=connection.port,
             login=connection.login,
             password=connection.password,
-            extra=extra,
+            extra=connection.extra_dejson,
         )
         mask_login(login)
+        return login
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return self.get_connection(self.registry_conn_id)
+
+    def _login_with_registry(self) -> Login:
+        login = self.login()
+        if not login.registry:
+            raise ConfigError(
+                f"the connection {self.registry_conn_id!r} names no registry; give its host, like registry.example.com"
+            )
         return login
 
     def get_conn(self) -> RegistryClient:
@@ -63,20 +88,22 @@ class RegistryHook(BaseHook):
         :raises ConfigError: when the connection is missing, incomplete or wrong
         """
         if self._client is None:
-            login = self.login()
-            if not login.registry:
-                raise ConfigError(
-                    f"the connection {self.registry_conn_id!r} names no registry; give its host, like registry.example.com"
-                )
+            login = self._login_with_registry()
             self._client = RegistryClient(login.registry, login)
         return self._client
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the registry answers and takes the login, and a sentence that says so."""
         try:
-            login = self.login()
-            client = self.get_conn()
-            client.ping()
+            login = self._login_with_registry()
+            # Somebody is waiting for the answer.
+            client = RegistryClient(
+                login.registry, login, retry=RetryPolicy(retries=0), timeouts=Timeouts(connect=5, read=10)
+            )
+            try:
+                client.ping()
+            finally:
+                client.close()
         except ImageSyncError as error:
             return False, str(error)
         who = f"as {login.username}" if login.username else "with its token" if login.has_credentials else "anonymously"

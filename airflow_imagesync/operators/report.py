@@ -4,103 +4,209 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, ObjectStoragePath
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from airflow_imagesync.domain.plan import ImagePair, Plan
 from airflow_imagesync.domain.render import (
     json_text,
+    plan_document,
+    plan_markdown,
+    plan_summary,
     report_document,
     report_markdown,
     report_summary,
     report_text,
     with_failing,
 )
-from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
-from airflow_imagesync.domain.unit import Unit
+from airflow_imagesync.domain.report import SyncReport
+from airflow_imagesync.domain.results import join_results
+from airflow_imagesync.operators.base import plain_path, said
 from airflow_imagesync.operators.image_sync import RESULT_KEY
-from airflow_imagesync.operators.plan import TOTALS_KEY, UNCHANGED_KEY
+from airflow_imagesync.operators.plan import DRY_RUN_KEY, PLAN_KEY, UNCHANGED_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
 
+#: The XCom with the report in short, there even when its files can't be written.
+REPORT_KEY = "report"
 _SHOWN_FAILURES = 20
 _LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Account:
+    """
+    What there is to say of a run.
+
+    ``missing`` images are not there because this was a dry run; ``is_latest`` when no later run was reported.
+    """
+
+    summary: str
+    document: Mapping[str, Any]
+    markdown: str
+    failed: tuple[tuple[str, str, str | None], ...] = ()
+    planned: bool = True
+    dry_run: bool = False
+    missing: int = 0
+    is_latest: bool = True
+
+    @property
+    def short(self) -> dict[str, Any]:
+        """The account as the outcome needs it."""
+        return {
+            "summary": self.summary,
+            "planned": self.planned,
+            "dry_run": self.dry_run,
+            "missing": self.missing,
+            "totals": self.document["totals"],
+            "failed": [list(row) for row in self.failed[:_SHOWN_FAILURES]],
+            "failed_count": len(self.failed),
+        }
 
 
 class ImageSyncReportOperator(BaseOperator):
     """
     Joins the results of a run's tasks into a report: in the log, and in files where `report_path` says.
 
-    Runs whatever became of the tasks before it, and succeeds. A mapped task that left no result is listed as failed.
+    Runs whatever became of the tasks before it, and succeeds when the files are written. A mapped task that left no
+    result is listed as failed. Where the plan was skipped, as a branch of a larger DAG may be, this is skipped, too.
 
     :param plan_task_id: the task that planned the run
     :param sync_task_id: the mapped task that copied
-    :param report_path: folder for the reports, a path or an object storage URL; ``<dag_id>/<run_id>.json`` and ``.md`` and
-        ``<dag_id>/latest.json`` and ``.md`` are written there (templated)
+    :param report_path: folder for the reports, a path or an object storage URL (templated). There are written
+        ``<dag_id>/<run_id>.json`` and ``.md`` and ``<dag_id>/latest.json`` and ``.md``, for a task in a group below
+        ``<dag_id>/<group_id>``. A dry run leaves the latest report as it is
     """
 
     template_fields: Sequence[str] = ("report_path",)
     ui_color = "#fdf3d3"
 
     def __init__(
-        self, *, plan_task_id: str, sync_task_id: str, report_path: str | None = None, **kwargs: Any
+        self, *, plan_task_id: str, sync_task_id: str, report_path: str | PurePath | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.plan_task_id = plan_task_id
         self.sync_task_id = sync_task_id
-        self.report_path = report_path
+        self.report_path = plain_path(report_path)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Write the report, and return its totals with what failed."""
+        """Write the report, and return it in short, with its files."""
         ti: Any = context["ti"]
-        totals = ti.xcom_pull(task_ids=self.plan_task_id, key=TOTALS_KEY)
-        units = ti.xcom_pull(task_ids=self.plan_task_id) or []
-        unchanged = ti.xcom_pull(task_ids=self.plan_task_id, key=UNCHANGED_KEY) or []
-        results = _as_list(ti.xcom_pull(task_ids=self.sync_task_id, key=RESULT_KEY))
-        started = getattr(context.get("dag_run"), "start_date", None)
-        seconds = (datetime.now(UTC) - started).total_seconds() if started is not None else 0.0
-        report = join_results(units, unchanged, results, sync_task_id=self.sync_task_id, seconds=seconds)
-        folder = ObjectStoragePath(self.report_path) / _file_name(ti.dag_id) if self.report_path else None
+        if _state(ti, self.plan_task_id) == "skipped":
+            raise AirflowSkipException("the plan was skipped")
+        return self.publish(ti, self.account(ti))
+
+    def account(self, ti: Any) -> Account:
+        """
+        Return what there is to say of the run now.
+
+        :param ti: the task instance that runs
+        """
+        planned = ti.xcom_pull(task_ids=self.plan_task_id, key=PLAN_KEY) or {}
+        now = datetime.now(UTC).isoformat()
+        metadata = {"dag_id": ti.dag_id, "run_id": ti.run_id, "started": planned.get("started", now), "written": now}
+        folder = self._folder(ti)
+        latest = _read(folder / f"{_LATEST}.json") if folder is not None else None
+        if latest is not None and str(_metadata(latest).get("started", "")) > metadata["started"]:
+            latest = None  # an older run was cleared
+            is_latest = False
+        else:
+            is_latest = True
+        if "totals" not in planned:
+            account = self._account_unplanned(planned.get("error"), metadata, latest)
+        elif planned["dry_run"]:
+            account = self._account_dry_run(ti, metadata)
+        else:
+            account = self._account_run(ti, metadata, latest)
+        return replace(account, is_latest=is_latest and not account.dry_run)
+
+    def publish(self, ti: Any, account: Account) -> dict[str, Any]:
+        """
+        Write a report and return it in short, with its files.
+
+        :param ti: the task instance that runs
+        :param account: what to write
+        """
+        ti.xcom_push(key=REPORT_KEY, value=account.short)
+        folder = self._folder(ti)
+        files: list[str] = []
         if folder is not None:
-            report = with_failing(report, _read(folder / f"{_LATEST}.json"))
+            files = _write(folder, [_file_name(ti.run_id), *([_LATEST] if account.is_latest else [])], account)
+            self.log.info("report written to %s", ", ".join(files))
+        return {**account.short, "files": files}
+
+    def _folder(self, ti: Any) -> ObjectStoragePath | None:
+        path = said(self.report_path)
+        if path is None:
+            return None
+        folder = ObjectStoragePath(path) / _file_name(ti.dag_id)
+        group = ti.task_id.rpartition(".")[0]
+        return folder / _file_name(group) if group else folder
+
+    def _account_unplanned(
+        self, error: str | None, metadata: dict[str, Any], latest: Mapping[str, Any] | None
+    ) -> Account:
+        """Tell of a run that has no plan, in a report that keeps in mind what failed in the runs before."""
+        problem = f"the run could not be planned: {error or f'see the log of the task {self.plan_task_id}'}"
+        self.log.error("%s", problem)
+        metadata = {**metadata, "problem": problem}
+        failing = latest.get("failing") if latest else None
+        report = SyncReport(failing=failing if isinstance(failing, dict) else {})
+        return Account(problem, report_document(report, metadata), report_markdown(report, metadata), planned=False)
+
+    def _account_dry_run(self, ti: Any, metadata: dict[str, Any]) -> Account:
+        rows = ti.xcom_pull(task_ids=self.plan_task_id, key=DRY_RUN_KEY) or []
+        plan = Plan(tuple(ImagePair.load(row) for row in rows))
+        summary = f"dry run, nothing was copied; {plan_summary(plan)}"
+        self.log.info("%s", summary)
+        return Account(
+            summary,
+            plan_document(plan, metadata),
+            plan_markdown(plan, metadata),
+            tuple((one.source, one.destination, one.error) for one in plan.images if one.error is not None),
+            dry_run=True,
+            missing=plan.totals["new"] + plan.totals["changed"],
+        )
+
+    def _account_run(self, ti: Any, metadata: dict[str, Any], latest: Mapping[str, Any] | None) -> Account:
+        began, ended = (datetime.fromisoformat(metadata[key]) for key in ("started", "written"))
+        report = join_results(
+            ti.xcom_pull(task_ids=self.plan_task_id) or [],
+            ti.xcom_pull(task_ids=self.plan_task_id, key=UNCHANGED_KEY) or [],
+            _as_list(ti.xcom_pull(task_ids=self.sync_task_id, key=RESULT_KEY)),
+            task_id=self.sync_task_id,
+            seconds=(ended - began).total_seconds(),
+        )
+        if self.report_path is not None:
+            report = with_failing(report, _before(latest, ti.run_id))
         self.log.info("%s", report_text(report))
-        files = self._write(folder, report, ti) if folder is not None else []
-        return {
-            "planned": totals is not None,
-            "dry_run": bool(totals and totals.get("dry_run")),
-            "plan": totals,
-            "totals": report.totals,
-            "summary": report_summary(report),
-            "failed": [[one.source, one.destination, one.error] for one in report.failed[:_SHOWN_FAILURES]],
-            "files": files,
-        }
-
-    def _write(self, folder: ObjectStoragePath, report: SyncReport, ti: Any) -> list[str]:
-        metadata = {"dag_id": ti.dag_id, "run_id": ti.run_id, "written": datetime.now(UTC).isoformat()}
-        texts = {
-            "json": json_text(report_document(report, metadata)),
-            "md": report_markdown(report, metadata),
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        files = []
-        for name in (_file_name(ti.run_id), _LATEST):
-            for suffix, text in texts.items():
-                path = folder / f"{name}.{suffix}"
-                path.write_text(text)
-                files.append(str(path))
-        self.log.info("report written to %s", ", ".join(files[:2]))
-        return files[:2]
+        return Account(
+            report_summary(report),
+            report_document(report, metadata),
+            report_markdown(report, metadata),
+            tuple((one.source, one.destination, one.error) for one in report.failed),
+        )
 
 
-class ImageSyncOutcomeOperator(BaseOperator):
+class ImageSyncOutcomeOperator(ImageSyncReportOperator):
     """
-    Fails when anything failed, so that the run is red, with the summary as its message.
+    Succeeds when all images are there, so that what comes after it may use them; else fails, and says why.
+
+    Skipped after a dry run that found something to do: what comes after it would miss images. When tasks that failed
+    were cleared and the report was not, because it had succeeded, this writes the report again.
 
     :param report_task_id: the task that wrote the report
+
+    The other parameters are those of ImageSyncReportOperator.
     """
 
     ui_color = "#f6dede"
@@ -109,59 +215,43 @@ class ImageSyncOutcomeOperator(BaseOperator):
         super().__init__(**kwargs)
         self.report_task_id = report_task_id
 
-    def execute(self, context: Context) -> str:
-        """Return the report's summary, or fail with it."""
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return the report in short, or fail with what it says."""
         ti: Any = context["ti"]
-        report = ti.xcom_pull(task_ids=self.report_task_id)
+        see = f"see the log of the task {self.report_task_id}"
+        report = ti.xcom_pull(task_ids=self.report_task_id, key=REPORT_KEY)
         if report is None:
-            raise AirflowFailException("there is no report of this run; see the log of the report task")
+            if _state(ti, self.report_task_id) == "skipped":
+                raise AirflowSkipException("the report was skipped")
+            raise AirflowFailException(f"there is no report of this run; {see}")
+        written = ti.xcom_pull(task_ids=self.report_task_id) is not None
+        if not _is_good(report):
+            account = self.account(ti)
+            if any(account.short[key] != report[key] for key in ("planned", "failed", "failed_count")):
+                report, written = self.publish(ti, account), True
+        summary = str(report["summary"])
         if not report["planned"]:
-            raise AirflowFailException("the run could not be planned; see the log of the plan task")
-        if report["totals"]["failed"]:
+            raise AirflowFailException(summary)
+        if not _is_good(report):
             lines = [f"{source} -> {destination}: {error}" for source, destination, error in report["failed"]]
-            raise AirflowFailException("\n".join([report["summary"], *lines]))
-        return str(report["summary"])
+            more = report["failed_count"] - len(lines)
+            raise AirflowFailException("\n".join([summary, *lines, *([f"and {more} more; {see}"] if more else [])]))
+        if not written:
+            raise AirflowFailException(f"{summary}; but the report could not be written, {see}")
+        if report["missing"]:
+            raise AirflowSkipException(summary)
+        return dict(report)
 
 
-def join_results(
-    units: Sequence[Mapping[str, Any]],
-    unchanged: Iterable[Sequence[Any]],
-    results: Iterable[Mapping[str, Any]],
-    *,
-    sync_task_id: str,
-    seconds: float,
-) -> SyncReport:
-    """
-    Return the report of a run, its images in the order of the rules.
-
-    :param units: what the plan handed out
-    :param unchanged: what the plan found to be the same
-    :param results: what the mapped tasks pushed; for a unit without one its images are failed
-    :param sync_task_id: the mapped task, for the message
-    :param seconds: how long the run took
-    """
-    by_unit = {result["unit"]: [ImageResult.load(row) for row in result["images"]] for result in results}
-    images = [
-        ImageResult(rule, source, destination, ResultState.SAME, source_digest=source_digest, digest=digest)
-        for rule, source, destination, source_digest, digest in unchanged
-    ]
-    for position, document in enumerate(units):
-        done = by_unit.get(position)
-        images.extend(done if done is not None else _lost(Unit.load(document), f"{sync_task_id}[{position}]"))
-    return SyncReport(tuple(sorted(images, key=lambda one: one.rule)), seconds=seconds)
+def _is_good(report: Mapping[str, Any]) -> bool:
+    return bool(report["planned"] and not report["failed_count"])
 
 
-def _lost(unit: Unit, task: str) -> list[ImageResult]:
-    """Return the images of a unit whose task left no result."""
-    error = f"the task {task} left no result: it was stopped or never ran; see its log, and clear it to try again"
-    rows = [(one.rule, one.source, one.destination) for one in unit.images]
-    rows += [
-        (rule.index, str(rule), str(to.repository))
-        for rule in unit.rules
-        if rule.index in unit.whole
-        for to in rule.destinations
-    ]
-    return [ImageResult(*row, ResultState.FAILED, error=error, temporary=True) for row in rows]
+def _state(ti: Any, task_id: str) -> str | None:
+    """Return the state of another task of the run."""
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
+    state = states.get(ti.run_id, {}).get(task_id)
+    return None if state is None else str(state)
 
 
 def _as_list(pulled: Any) -> list[Mapping[str, Any]]:
@@ -170,13 +260,37 @@ def _as_list(pulled: Any) -> list[Mapping[str, Any]]:
     return [value for value in values if value is not None]
 
 
+def _write(folder: ObjectStoragePath, names: Sequence[str], account: Account) -> list[str]:
+    """Write the report under each of `names`, and return the paths of the first."""
+    texts = {"json": json_text(account.document), "md": account.markdown}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        for suffix, text in texts.items():
+            (folder / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+    return [str(folder / f"{names[0]}.{suffix}") for suffix in texts]
+
+
 def _read(path: ObjectStoragePath) -> dict[str, Any] | None:
     """Return the report of the run before; none that can't be read counts."""
     try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError):
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except Exception:  # noqa: BLE001  # each storage has errors of its own, and this is only a hint
         return None
     return document if isinstance(document, dict) else None
+
+
+def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = document.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _before(latest: Mapping[str, Any] | None, run_id: str) -> Mapping[str, Any] | None:
+    """Return the latest report as it was before this run, which may have been cleared: a run counts once."""
+    if latest is None or _metadata(latest).get("run_id") != run_id or "problem" in _metadata(latest):
+        return latest
+    failing = latest.get("failing")
+    counts = failing.items() if isinstance(failing, dict) else ()
+    return {"failing": {source: count - 1 for source, count in counts if isinstance(count, int)}}
 
 
 def _file_name(text: str) -> str:

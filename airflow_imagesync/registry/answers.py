@@ -31,8 +31,12 @@ MAX_ERROR_BODY = 64 * 1024
 _MAX_SHOWN = 300
 #: 499 and 520 to 524 are what proxies answer when the registry behind them gave none.
 _TEMPORARY_STATUSES = frozenset({408, 425, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524})
-_TEMPORARY_CODES = frozenset({"TOOMANYREQUESTS", "UNAVAILABLE", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"})
+#: The session of an upload was lost: another replica has it, or the blob was committed already.
+_LOST_UPLOAD = frozenset({"BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"})
+_TEMPORARY_CODES = _LOST_UPLOAD | {"UNAVAILABLE", "UNKNOWN"}
+_RATE_CODES = frozenset({"TOOMANYREQUESTS", "ThrottlingException"})
 _HTTPS_ON_HTTP = re.compile(r"HTTP request (?:was sent )?to (?:an )?HTTPS", re.IGNORECASE)
+_XML_PART = re.compile(rb"<(?:Code|Message)>([^<]{1,200})<")
 
 
 def error_of(
@@ -45,9 +49,7 @@ def error_of(
     """
     status = response.status_code
     if body is None:
-        body = b""
-        with suppress(ImageSyncError):  # distribution 2.8 announces a body for some errors and sends none
-            body = read_all(response, MAX_ERROR_BODY, url)
+        body = error_body(response, url)
     codes, text = _codes_and_text(body)
     shown = redact(url)
     message = f"{method} {shown} answered {status}"
@@ -59,43 +61,85 @@ def error_of(
 
     def error(kind: type[RegistryError], advice: str = "", temporary: bool | None = None) -> RegistryError:
         return kind(
-            message + advice,
-            method=method, url=shown, status=status, codes=codes, temporary=temporary, retry_after=wait,
+            f"{message}; {advice}" if advice else message,
+            method=method,
+            url=shown,
+            status=status,
+            codes=codes,
+            temporary=temporary,
+            retry_after=wait,
         )
 
+    pushing = method in ("POST", "PUT", "PATCH")
     if _HTTPS_ON_HTTP.search(body[:2048].decode("utf-8", "replace")):
         return error(
             ProtocolError,
-            "; the registry answers HTTPS on this port: take out insecure: true "
+            "the registry answers HTTPS on this port: take out insecure: true "
             "(for a self-signed certificate set tls_verify: false)",
         )
-    if status == 429 or "TOOMANYREQUESTS" in codes:
-        return error(RateLimited, f"; it asks to wait {wait:.0f} s" if wait else "; too many requests, try later")
+    # GitHub says 403 where others say 429.
+    if status == 429 or _RATE_CODES.intersection(codes) or (status == 403 and "rate limit" in text.lower()):
+        return error(RateLimited, f"it asks to wait {wait:.0f} s" if wait else "too many requests, try later")
     if status == 401 and logged_in:
-        return error(Unauthorized, "; check the username and password, and that they may use this repository")
+        return error(Unauthorized, "check the username and password, and that they may use this repository")
     if status == 401:
-        return error(Unauthorized, "; it needs a login, or does not exist: check the credentials and the name")
+        return error(Unauthorized, "it needs a login, or does not exist: check the credentials and the name")
     if status == 403:
-        what = "push to" if method in ("POST", "PUT", "PATCH") else "read"
-        return error(Denied, f"; check that this login may {what} the repository")
-    if status == 404 and not _TEMPORARY_CODES.intersection(codes):
-        return error(NotFound, "; check the name")
+        return error(
+            Denied,
+            f"check that {'this login' if logged_in else 'somebody without a login'} may "
+            f"{'push to' if pushing else 'read'} the repository",
+        )
+    if status == 404 and not _LOST_UPLOAD.intersection(codes):
+        return error(NotFound, "check that the repository exists there" if pushing else "check the name")
     if 300 <= status < 400:
-        return error(ProtocolError, ": a redirect that is not followed here")
-    temporary = status in _TEMPORARY_STATUSES or bool(_TEMPORARY_CODES.intersection(codes))
-    return error(RegistryError, temporary=temporary)
+        return error(ProtocolError, "a redirect that is not followed here")
+    if status == 413:
+        return error(RegistryError, "check the size limits of the registry and of a proxy before it")
+    if status in _TEMPORARY_STATUSES:
+        return error(RegistryError, "the registry has a fault of its own: try later, or see its log", temporary=True)
+    return error(RegistryError, temporary=bool(_TEMPORARY_CODES.intersection(codes)))
 
 
-def immutable_tag(error: RegistryError) -> bool:
+def error_body(response: requests.Response, url: str) -> bytes:
+    """Return the body of an error answer; empty where there is none, or too much of it."""
+    try:
+        return read_all(response, MAX_ERROR_BODY, url)
+    except ImageSyncError:  # distribution 2.8 announces a body for some errors and sends none
+        return b""
+
+
+def storage_error(response: requests.Response, method: str, url: str, registry: str) -> RegistryError:
+    """Return the error for what another host answered that a registry had redirected to.
+
+    Only the registry can say that something does not exist; what it sends to may have been signed for too short a
+    time, and is signed anew when the registry is asked again.
+    """
+    error = error_of(response, method, url, logged_in=False)
+    sentence = str(error).partition("; ")[0]
+    return RegistryError(
+        f"{sentence}; {registry} redirected there: check its storage",
+        method=method,
+        url=error.url,
+        status=error.status,
+        codes=error.codes,
+        temporary=error.temporary or error.status in (400, 401, 403),
+        retry_after=error.retry_after,
+    )
+
+
+def may_be_immutable(error: RegistryError) -> bool:
     """Whether a refused manifest may mean that the tag exists and must not change.
 
-    ECR answers 400 TAG_INVALID or ImageTagAlreadyExists, Harbor 412, Docker Hub 403, zot 405, Google 400 or 409, Nexus 400
-    "cannot be updated".
+    ECR answers 400 TAG_INVALID or ImageTagAlreadyExists, Harbor 412, Docker Hub 403, zot 405, Google 400 or 409, Nexus
+    400 "cannot be updated".
     """
     text = str(error).lower()
     if error.status in (405, 409, 412) or "TAG_INVALID" in error.codes:
         return True
-    return error.status in (400, 403) and any(word in text for word in ("immutab", "already exists", "cannot be updated"))
+    return error.status in (400, 403) and any(
+        word in text for word in ("immutab", "already exists", "cannot be updated", "failed_precondition")
+    )
 
 
 def conflict(error: RegistryError, destination: str) -> Conflict:
@@ -103,14 +147,17 @@ def conflict(error: RegistryError, destination: str) -> Conflict:
     return Conflict(
         f"{destination} exists with another digest and the registry does not let it be changed "
         f"({error}); delete the tag there, or lift its immutability",
-        method=error.method, url=error.url, status=error.status, codes=error.codes,
+        method=error.method,
+        url=error.url,
+        status=error.status,
+        codes=error.codes,
     )
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a Retry-After header asks to wait (RFC 9110 10.2.3: seconds or a date), or None."""
     value = headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if value.isdecimal():
         return float(value[:9])
     with suppress(ValueError, TypeError, OverflowError):
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
@@ -124,7 +171,7 @@ def _codes_and_text(body: bytes) -> tuple[tuple[str, ...], str]:
         errors = document.get("errors") if isinstance(document, dict) else None
         entries = [one for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
         if entries:
-            codes = tuple(dict.fromkeys(str(one["code"])[:64] for one in entries if one.get("code")))
+            codes = tuple(dict.fromkeys(_one_line(str(one["code"])[:64]) for one in entries if one.get("code")))
             texts = []
             for one in entries[:3]:
                 detail = one.get("detail")
@@ -132,13 +179,19 @@ def _codes_and_text(body: bytes) -> tuple[tuple[str, ...], str]:
                 if isinstance(detail, str) and detail:
                     texts.append(detail)
             return codes, _one_line(", ".join(dict.fromkeys(text for text in texts if text)))
+        if isinstance(document, dict):  # token services and cloud front ends have forms of their own
+            known = (document.get(key) for key in ("details", "message", "error_description", "error"))
+            text = next((one for one in known if isinstance(one, str) and one), None)
+            if text is not None:
+                return (), _one_line(text)
     if body.lstrip()[:1] == b"<":
-        return (), "a web page"
+        parts = [part.decode("utf-8", "replace") for part in _XML_PART.findall(body[:4096])]
+        return (), _one_line(": ".join(parts)) or "a web page"
     return (), _one_line(body[:1000].decode("utf-8", "replace"))
 
 
 def _one_line(text: str) -> str:
     text = " ".join("".join(ch if ch.isprintable() else " " for ch in text).split())
     # An error may quote a signed URL: its query is a secret.
-    text = re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']*", r"\1", text)
+    text = re.sub(r"\?[^\s\"'<>?]*=[^\s\"'<>]*", "", text)
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))\s*')
-_SCHEME = re.compile(rf"\s*({_TOKEN})(?=\s|,|$)\s*")
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = re.compile(rf'\s*({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))\s*')
+_SCHEME = re.compile(rf"\s*({_WORD})(?=\s|,|$)\s*")
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*\s*(?=,|$)")
 _MAX_LENGTH = 16 * 1024
 
@@ -47,6 +47,6 @@ def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
             challenges.append(Challenge(scheme[1].lower()))
             position = scheme.end()
             token = _TOKEN68.match(text, position)
-            if token is not None and _PARAMETER.match(text, position) is None:
+            if token is not None:
                 position = token.end()
     return challenges

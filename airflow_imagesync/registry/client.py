@@ -7,20 +7,17 @@ airflow_imagesync.errors; temporary failures have been tried again before they c
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urljoin
 
 import requests
 
 from airflow_imagesync.domain.digest import algorithm, is_digest, verify
 from airflow_imagesync.domain.login import Login
-from airflow_imagesync.domain.manifest import ACCEPT, MAX_MANIFEST_SIZE, Descriptor, Manifest, load_document, parse_manifest
-from airflow_imagesync.domain.reference import DOCKER_HUB, DOCKER_HUB_API, is_tag
+from airflow_imagesync.domain.manifest import ACCEPT, MAX_MANIFEST_SIZE, Descriptor, Manifest, parse_manifest
+from airflow_imagesync.domain.reference import DOCKER_HUB, DOCKER_HUB_API
 from airflow_imagesync.errors import (
-    ContentError,
     ImageSyncError,
     NotFound,
     ProtocolError,
@@ -28,25 +25,24 @@ from airflow_imagesync.errors import (
     SizeMismatch,
     Unauthorized,
 )
-from airflow_imagesync.registry.answers import conflict, error_of, immutable_tag
+from airflow_imagesync.registry.answers import conflict, error_body, error_of, may_be_immutable, storage_error
 from airflow_imagesync.registry.auth import Authenticator, Scope, repository_scope
+from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.download import BlobDownload, BlobSource
 from airflow_imagesync.registry.limiter import Limiter
-from airflow_imagesync.registry.origin import redact, redirect_problem, same_origin
+from airflow_imagesync.registry.origin import redact, redirect_problem, resolve, same_origin
 from airflow_imagesync.registry.retry import RetryPolicy
-from airflow_imagesync.registry.transport import Body, Timeouts, Transport, read_all
+from airflow_imagesync.registry.tags import list_tags
+from airflow_imagesync.registry.transport import Body, Transport, discard, read_all
 from airflow_imagesync.registry.upload import BlobUploads, UploadOutcome
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: ECR answers an error for more (google/go-containerregistry#1091).
-_TAGS_PER_PAGE = 1000
-_MAX_TAG_PAGE = 8 * 1024 * 1024
-_MAX_TAGS = 100_000
-_MAX_PAGES = 1000
 _MAX_REDIRECTS = 5
+#: 301 to 303 turn a POST into a GET, which is never what is meant here.
+_REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "POST": frozenset({307, 308})}
 _MAX_CONFIG_SIZE = 4 * 1024 * 1024
 
 
@@ -84,11 +80,10 @@ class RegistryClient:
         self._transport = Transport(
             tls_verify=login.tls_verify, ca_file=login.ca_file, pool_size=connections, timeouts=timeouts
         )
-        self._auth = Authenticator(self.url, login, self._transport, self.retry)
+        self._auth = Authenticator(self.url, login, self._transport)
         self._uploads = BlobUploads(self)
         #: Whether HEAD of a manifest can be trusted to say what GET would: None until seen.
         self._head_works: bool | None = None
-        self._head_lock = threading.Lock()
 
     # Exchanges
 
@@ -113,68 +108,62 @@ class RegistryClient:
         new token may help. Returns the response with its body unread, whatever its other status. Raises Unauthorized,
         TransportError, and what fetching a token raises.
         """
-        for attempt in (1, 2):
+        streamed = not isinstance(body, bytes | None)
+        repeatable = not streamed
+        while True:
             authorization = self._auth.authorization(scopes)
             sent = dict(headers or {})
             if authorization is not None:
                 sent["Authorization"] = authorization
             response = self._transport.send(method, url, sent, body, read_timeout=read_timeout)
             if response.status_code != 401:
-                if authorization is not None:
-                    self._auth.accepted()
                 return response
-            error_body = self._error_body(response, url)
-            can_help = attempt == 1 and self._auth.respond(response, scopes, authorization)
-            if can_help and (body is None or isinstance(body, bytes)):
+            answer = error_body(response, url)
+            can_help = self._auth.respond(response, scopes, authorization)
+            if can_help and repeatable:
+                repeatable = False
                 continue
-            error = error_of(response, method, url, logged_in=self._auth.sends_credentials, body=error_body)
-            if can_help:
-                error.temporary = True
-            elif authorization is not None:
-                self._auth.refused(error)
-            if self._auth.advice():
-                raise Unauthorized(
-                    str(error) + self._auth.advice(), method=method, url=error.url, status=401, codes=error.codes
-                )
-            raise error
-        raise ProtocolError(f"{method} {redact(url)} answered 401 to a new token", status=401)  # pragma: no cover
-
-    @staticmethod
-    def _error_body(response: requests.Response, url: str) -> bytes:
-        try:
-            return read_all(response, 64 * 1024, url)
-        except ImageSyncError:
-            return b""
+            error = error_of(response, method, url, logged_in=self._auth.sends_credentials, body=answer)
+            raise Unauthorized(
+                str(error) + self._auth.advice(),
+                method=method,
+                url=error.url,
+                status=error.status,
+                codes=error.codes,
+                temporary=can_help and streamed,
+            )
 
     def error(self, response: requests.Response, method: str, url: str) -> RegistryError:
         """Return the error that an answer stands for."""
         return error_of(response, method, url, logged_in=self._auth.sends_credentials)
 
-    def follow(
-        self, method: str, url: str, scopes: Scope, *, headers: Mapping[str, str], read_timeout: float | None = None
-    ) -> requests.Response:
-        """Send a request without a body and follow its redirects; credentials stay at the registry's own origin.
+    def follow(self, method: str, url: str, scopes: Scope, *, headers: Mapping[str, str]) -> requests.Response:
+        """Send a GET, or a POST without a body, and follow its redirects.
 
-        Raises as `exchange` does, and ProtocolError for a redirect that must not be followed.
+        Credentials stay at the registry's own origin, and a POST goes nowhere else. Raises as `exchange` does, and
+        ProtocolError for a redirect that must not be followed.
         """
-        response = self.exchange(method, url, scopes, headers=headers, read_timeout=read_timeout)
-        for _ in range(_MAX_REDIRECTS):
+        target = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            if same_origin(target, self.url):
+                response = self.exchange(method, target, scopes, headers=headers)
+            else:
+                response = self._transport.send(method, target, headers)
+                if response.status_code >= 400:
+                    raise storage_error(response, method, target, self.registry)
             location = response.headers.get("Location")
-            if response.status_code not in (301, 302, 303, 307, 308) or not location:
+            if response.status_code not in _REDIRECTS[method] or not location:
                 return response
-            response.close()
-            target = urljoin(response.url or url, location)
-            problem = redirect_problem(self.url, target)
+            discard(response)
+            here, target = target, resolve(target, location)
+            problem = redirect_problem(self.url, target, same_content=method != "POST")
             if problem is not None:
                 raise ProtocolError(
-                    f"{method} {redact(url)} was redirected to {redact(target)}, which is not followed: {problem}",
-                    method=method, url=redact(url), status=response.status_code,
+                    f"{method} {redact(here)} was redirected to {redact(target)}, which is not followed: {problem}",
+                    method=method,
+                    url=redact(url),
+                    status=response.status_code,
                 )
-            if same_origin(target, self.url):
-                response = self.exchange(method, target, scopes, headers=headers, read_timeout=read_timeout)
-            else:
-                response = self._transport.send(method, target, headers, read_timeout=read_timeout)
-        response.close()
         raise ProtocolError(
             f"{method} {redact(url)} was redirected more than {_MAX_REDIRECTS} times", method=method, url=redact(url)
         )
@@ -184,6 +173,7 @@ class RegistryClient:
 
         def limited() -> T:
             with self.limiter.slot():
+                self.retry.check()
                 return function()
 
         return self.retry.call(limited, what)
@@ -198,68 +188,16 @@ class RegistryClient:
             response = self.exchange("GET", url, (), headers={"Accept": "application/json"})
             if response.status_code != 200:
                 raise self.error(response, "GET", url)
-            read_all(response, 64 * 1024, url)
+            discard(response)
 
         self.retrying(once, f"GET {url}")
-
-    # Tags
 
     def list_tags(self, path: str) -> list[str]:
         """Return all tags of the repository `path`, in the registry's order, each once.
 
-        Raises NotFound when the registry does not know the repository. Registries that put other things
-        into the list (Nexus: null, Artifactory: digests) have them left out.
+        Raises NotFound when the registry does not know the repository.
         """
-        scopes = (repository_scope(path, "pull"),)
-        first = f"{self.url}/v2/{path}/tags/list?n={_TAGS_PER_PAGE}"
-        tags: dict[str, None] = {}
-        seen: set[str] = set()
-        url: str | None = first
-        while url is not None and url not in seen and len(seen) < _MAX_PAGES:
-            seen.add(url)
-            page = url
-
-            def once(page: str = page) -> tuple[list[str], str | None]:
-                return self._tag_page(page, scopes)
-
-            try:
-                names, url = self.retrying(once, f"GET {redact(page)}")
-            except RegistryError as error:
-                if page is first and error.status == 400:
-                    url = f"{self.url}/v2/{path}/tags/list"  # a page size it does not take
-                    continue
-                raise
-            tags.update(dict.fromkeys(names))
-            if len(tags) > _MAX_TAGS:
-                raise ProtocolError(
-                    f"{self.registry}/{path} lists more than {_MAX_TAGS} tags; name the tags or use a smaller repository",
-                    url=redact(first),
-                )
-        return list(tags)
-
-    def _tag_page(self, url: str, scopes: Scope) -> tuple[list[str], str | None]:
-        # Artifactory answers 406 to a manifest's Accept header here (renovatebot/renovate#3078).
-        response = self.exchange("GET", url, scopes, headers={"Accept": "application/json"})
-        if response.status_code != 200:
-            raise self.error(response, "GET", url)
-        links = ", ".join(response.raw.headers.getlist("Link"))
-        body = read_all(response, _MAX_TAG_PAGE, url)
-        try:
-            names = load_document(body, f"the tag list of {redact(url)}").get("tags") or []
-        except ContentError as error:
-            raise ProtocolError(f"{error}; check that this is a registry", method="GET", url=redact(url), status=200) from error
-        if not isinstance(names, list):
-            raise ProtocolError(f"GET {redact(url)}: tags is not a list", method="GET", url=redact(url), status=200)
-        for link in requests.utils.parse_header_links(links) if links else ():
-            if link.get("rel", "").lower() == "next":
-                following = urljoin(url, link["url"])
-                if not same_origin(following, self.url):
-                    raise ProtocolError(
-                        f"GET {redact(url)} links to its next page on another host, which is not followed",
-                        method="GET", url=redact(url), status=200,
-                    )
-                return [name for name in names if isinstance(name, str) and is_tag(name)], following
-        return [name for name in names if isinstance(name, str) and is_tag(name)], None
+        return list_tags(self, path)
 
     # Manifests
 
@@ -278,14 +216,18 @@ class RegistryClient:
         scopes = (repository_scope(path, "pull"),)
 
         def once() -> tuple[int, ManifestHead | None]:
-            response = self.exchange("HEAD", url, scopes, headers={"Accept": ACCEPT})
+            try:
+                response = self.exchange("HEAD", url, scopes, headers={"Accept": ACCEPT})
+            except Unauthorized as error:
+                return error.status, None
             status = response.status_code
-            digest = response.headers.get("Docker-Content-Digest", "")
-            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-            if status in (408, 425, 429) or status >= 500:
+            if status in (408, 425, 429) or (status >= 500 and status != 501):
                 raise self.error(response, "HEAD", url)
             read_all(response, 0, url)
-            return status, ManifestHead(digest, media_type) if status == 200 and is_digest(digest) else None
+            digest = response.headers.get("Docker-Content-Digest", "")
+            if status != 200 or not is_digest(digest) or not _agrees(digest, reference):
+                return status, None
+            return status, ManifestHead(digest, response.headers.get("Content-Type", "").partition(";")[0].strip())
 
         status, head = self.retrying(once, f"HEAD {url}")
         if head is not None:
@@ -293,14 +235,11 @@ class RegistryClient:
             return head
         if status == 404 and self._head_works:
             return None
-        # Without a digest, with an error that has no body to tell why, or before this registry's HEAD has proved
-        # itself: GET tells. Nexus once answered 404 to HEAD where GET worked.
+        # Without a digest, redirected, with an error that has no body to tell why, or with a 404 before this
+        # registry's HEAD has proved itself: GET tells. Nexus once answered 404 to HEAD where GET worked.
         found = self._head_by_get(path, reference)
-        if status == 404:
-            with self._head_lock:
-                self._head_works = found is None or None
-                if found is not None:
-                    self._head_works = False
+        if self._head_works is None and (found is not None or status == 404):
+            self._head_works = found is None
         return found
 
     def _head_by_get(self, path: str, reference: str) -> ManifestHead | None:
@@ -324,16 +263,14 @@ class RegistryClient:
             if response.status_code != 200:
                 raise self.error(response, "GET", url)
             body = read_all(response, MAX_MANIFEST_SIZE, url)
-            if is_digest(reference):
-                verify(body, reference, f"the manifest {self.registry}/{path}@{reference}")
+            digest = reference if is_digest(reference) else None
+            if digest is not None:
+                verify(body, digest, f"the manifest {self.registry}/{path}@{digest}")
             stated = response.headers.get("Docker-Content-Digest", "")
-            if is_digest(stated) and (not is_digest(reference) or algorithm(stated) == algorithm(reference)):
+            if is_digest(stated) and _agrees(stated, reference):
                 verify(body, stated, f"the manifest {self.registry}/{path}:{reference}")
-            return parse_manifest(
-                body,
-                content_type=response.headers.get("Content-Type"),
-                digest=reference if is_digest(reference) else (stated if is_digest(stated) else None),
-            )
+                digest = digest or stated
+            return parse_manifest(body, content_type=response.headers.get("Content-Type"), digest=digest)
 
         return self.retrying(once, f"GET {url}")
 
@@ -355,30 +292,34 @@ class RegistryClient:
                     error.temporary = True  # blobs that were just put may take a moment to be seen
                 raise error
             stated = response.headers.get("Docker-Content-Digest", "")
-            read_all(response, 64 * 1024, url)
-            if is_digest(stated) and algorithm(stated) == algorithm(manifest.digest) and stated != manifest.digest:
+            discard(response)
+            if is_digest(stated) and not _agrees(stated, manifest.digest):
                 raise ProtocolError(
                     f"PUT {redact(url)} was answered with the digest {stated} for a manifest that is {manifest.digest}",
-                    method="PUT", url=redact(url), status=response.status_code,
+                    method="PUT",
+                    url=redact(url),
+                    status=response.status_code,
                 )
 
         try:
             self.retrying(once, f"PUT {url}")
         except ImageSyncError as error:
             # The answer may have been lost, or the tag may be immutable and right already.
-            lost = error.temporary or (isinstance(error, RegistryError) and immutable_tag(error))
-            if lost and not self.retry.cancelled.is_set() and self._stands(path, reference, manifest.digest):
+            immutable = isinstance(error, RegistryError) and may_be_immutable(error)
+            stands = self._stands(path, reference) if error.temporary or immutable else None
+            if stands == manifest.digest:
                 return
-            if isinstance(error, RegistryError) and immutable_tag(error) and not is_digest(reference):
+            if isinstance(error, RegistryError) and immutable and stands is not None:
                 raise conflict(error, f"{self.registry}/{path}:{reference}") from error
             raise
 
-    def _stands(self, path: str, reference: str, digest: str) -> bool:
+    def _stands(self, path: str, reference: str) -> str | None:
+        """Return the digest that a tag has, or None when it has none or that can't be known."""
         try:
             head = self.head_manifest(path, reference)
         except ImageSyncError:
-            return False
-        return head is not None and head.digest == digest
+            return None
+        return head.digest if head is not None else None
 
     # Blobs
 
@@ -387,28 +328,36 @@ class RegistryClient:
         return f"{self.url}/v2/{path}/blobs/{digest}"
 
     def has_blob(self, path: str, digest: str) -> bool:
-        """Whether the repository `path` has the blob. Raises RegistryError and TransportError."""
+        """Whether the repository `path` is known to have the blob. Raises RegistryError and TransportError."""
+        return self.retrying(lambda: self.sees_blob(path, digest), f"HEAD {self.blob_url(path, digest)}")
+
+    def sees_blob(self, path: str, digest: str) -> bool:
+        """Answer as `has_blob` does, from a single try.
+
+        A refusal is no answer: some logins may push but not read, and only the answer to the push has a body that says
+        what is wrong.
+        """
         url = self.blob_url(path, digest)
-        scopes = (repository_scope(path, "pull"),)
-
-        def once() -> bool:
+        # Asked where the blob shall go, so that the token is good for sending it, too.
+        scopes = (repository_scope(path, "pull", "push"),)
+        try:
             response = self.exchange("HEAD", url, scopes, headers={"Accept": "*/*"})
-            status = response.status_code
-            # A redirect to where the blob is stored means it is there; its address may be signed for GET alone.
-            if status == 200 or 300 <= status < 400:
-                response.close() if status != 200 else read_all(response, 0, url)
-                return True
-            if status == 404:
-                read_all(response, 0, url)
-                return False
+        except RegistryError as error:
+            if error.temporary:
+                raise
+            return False
+        if response.status_code in (408, 425, 429) or response.status_code >= 500:
             raise self.error(response, "HEAD", url)
-
-        return self.retrying(once, f"HEAD {url}")
+        read_all(response, 0, url)
+        # A redirect to where the blob is stored means it is there; its address may be signed for GET alone.
+        return response.status_code < 400
 
     def read_config(self, path: str, descriptor: Descriptor) -> bytes:
         """Return the bytes of a small blob, an image's configuration, verified."""
         if descriptor.size > _MAX_CONFIG_SIZE:
-            raise SizeMismatch(f"{self.registry}/{path}@{descriptor.digest} is no configuration: it has {descriptor.size} bytes")
+            raise SizeMismatch(
+                f"{self.registry}/{path}@{descriptor.digest} is no configuration: it has {descriptor.size} bytes"
+            )
 
         def once() -> bytes:
             return b"".join(BlobDownload(BlobSource(self, path), descriptor))
@@ -428,3 +377,8 @@ class RegistryClient:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
+
+
+def _agrees(digest: str, reference: str) -> bool:
+    """Whether a digest may be that of what `reference` names: they can be compared, and are equal, or can't be."""
+    return not is_digest(reference) or algorithm(digest) != algorithm(reference) or digest == reference

@@ -12,7 +12,7 @@ import requests
 
 from airflow_imagesync.domain.digest import hasher
 from airflow_imagesync.domain.manifest import Descriptor
-from airflow_imagesync.errors import DigestMismatch, ImageSyncError, ProtocolError, SizeMismatch, TransportError
+from airflow_imagesync.errors import DigestMismatch, ImageSyncError, SizeMismatch, TransportError
 from airflow_imagesync.registry.auth import repository_scope
 from airflow_imagesync.registry.origin import redact
 from airflow_imagesync.registry.transport import CHUNK, read_piece
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+|\*)", re.IGNORECASE)
+# With less than this between two failures, the second counts as one more of the same.
+_PROGRESS = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ class BlobDownload:
     Its length is the blob's size, and it has no ``read``, so that it can be the body of a request. The last
     piece is given out only when the whole blob hashes to its digest: a registry that takes it can then never
     commit bytes that are wrong. A connection that breaks or stalls is replaced by a request for the rest,
-    at most as often as the client's retry policy says since the last progress. ``failure`` is the error that ended the reading,
-    for whoever sees the request fail whose body this is.
+    as often as the client's retry policy says without progress in between. ``failure`` is the error that ended
+    the reading, for whoever sees the request fail whose body this is.
     """
 
     def __init__(self, source: BlobSource, descriptor: Descriptor) -> None:
@@ -54,6 +56,9 @@ class BlobDownload:
         self._descriptor = descriptor
         self._url = source.client.blob_url(source.path, descriptor.digest)
         self._response: requests.Response | None = None
+        self._ranges_work = True
+        self._failures = 0
+        self._failed_at = 0
         self.failure: ImageSyncError | None = None
 
     def __len__(self) -> int:
@@ -78,45 +83,6 @@ class BlobDownload:
             self._response.close()
             self._response = None
 
-    def _request(self, offset: int) -> requests.Response:
-        """Ask for the blob from `offset` on, and check that this is what the answer brings."""
-        size = self._descriptor.size
-        headers = {"Accept": "*/*"}
-        if offset:
-            # A closed range: some registries answer 416 to an open one. Always at the registry again, since
-            # the address it redirects to may have ended.
-            headers["Range"] = f"bytes={offset}-{size - 1}"
-        scopes = (repository_scope(self._path, "pull"),)
-        response = self._client.follow("GET", self._url, scopes, headers=headers)
-        if response.status_code == 206 and offset:
-            found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-            if found is None or int(found[1]) != offset or int(found[2]) != size - 1:
-                response.close()
-                raise ProtocolError(
-                    f"GET {redact(self._url)} answered another range than bytes {offset}-{size - 1}",
-                    method="GET", url=redact(self._url), status=206,
-                )
-            return response
-        if response.status_code != 200:
-            raise self._client.error(response, "GET", self._url)
-        length = response.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) != size:
-            response.close()
-            raise SizeMismatch(
-                f"{redact(self._url)} has {length} bytes where its manifest says {size}: the source is damaged"
-            )
-        if offset:
-            self._skip(response, offset)
-        return response
-
-    def _skip(self, response: requests.Response, count: int) -> None:
-        """Read `count` bytes that were read before, where a registry does not know ranges."""
-        while count > 0:
-            piece = read_piece(response, min(CHUNK, count), self._url)
-            if not piece:
-                raise TransportError(f"GET {redact(self._url)}: the answer ended too early")
-            count -= len(piece)
-
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._pieces()
@@ -127,8 +93,8 @@ class BlobDownload:
             self.close()
 
     def _pieces(self) -> Iterator[bytes]:
-        digest, size = self._descriptor.digest, self._descriptor.size
-        content = hasher(digest)
+        size = self._descriptor.size
+        content = hasher(self._descriptor.digest)
         self.open()
         position = 0
         while position < size:
@@ -136,17 +102,16 @@ class BlobDownload:
             content.update(piece)
             position += len(piece)
             if position == size:
-                self._finish(content.hexdigest())
+                self._check(content.hexdigest())
             if self._on_bytes is not None:
                 self._on_bytes(len(piece))
             yield piece
         if size == 0:
-            self._finish(content.hexdigest())
+            self._check(content.hexdigest())
 
     def _next(self, position: int) -> bytes:
         """Return the next piece, from a new request for the rest where the connection broke."""
         retry = self._client.retry
-        attempt = 0
         while True:
             retry.check()
             try:
@@ -158,20 +123,79 @@ class BlobDownload:
                 raise TransportError(f"GET {redact(self._url)}: the answer ended at byte {position} of {len(self)}")
             except ImageSyncError as error:
                 self.close()
-                attempt += 1
-                if attempt > retry.retries or not retry.should_retry(error):
-                    raise retry.unless_cancelled(error) from error
-                wait = retry.wait_before(attempt, error) if attempt > 1 else 0.0
+                if position - self._failed_at >= _PROGRESS:
+                    self._failures = 0
+                self._failures, self._failed_at = self._failures + 1, position
+                if self._failures > retry.retries or not retry.should_retry(error):
+                    raise retry.final(error) from error.__cause__
                 logger.info("resuming %s at byte %d of %d: %s", redact(self._url), position, len(self), error)
-                retry.cancelled.wait(wait)
+                if self._failures > 1:  # at once the first time: the destination is waiting
+                    retry.sleep(retry.wait_before(self._failures - 1, error))
 
-    def _finish(self, hexdigest: str) -> None:
-        """Check the digest, and that nothing follows, before the last piece goes out."""
+    def _check(self, hexdigest: str) -> None:
+        """Raise DigestMismatch unless what was read is what was asked for; give the connection back."""
         algorithm, _, expected = self._descriptor.digest.partition(":")
         if hexdigest != expected:
             raise DigestMismatch(
-                f"{redact(self._url)} hashes to {algorithm}:{hexdigest}: the content was altered on its way or the source is damaged"
+                f"{redact(self._url)} hashes to {algorithm}:{hexdigest}: "
+                "the content was altered on its way, or the source is damaged"
             )
         if self._response is not None:
             self._response.raw.release_conn()
             self._response = None
+
+    def _request(self, offset: int) -> requests.Response:
+        """Ask for the blob from `offset` on, and check that this is what the answer brings."""
+        if offset and self._ranges_work:
+            response = self._request_rest(offset)
+            if response is not None:
+                return response
+            logger.info("%s knows no ranges: reading %s from its beginning", self._client.registry, redact(self._url))
+            self._ranges_work = False
+        response = self._get({})
+        if response.status_code != 200:
+            raise self._client.error(response, "GET", self._url)
+        self._skip(response, offset)
+        return response
+
+    def _request_rest(self, offset: int) -> requests.Response | None:
+        """Return the answer to a request for the blob from `offset` on; None where ranges are not answered right."""
+        last = self._descriptor.size - 1
+        # A closed range: some registries answer 416 to an open one. Always at the registry again, since
+        # the address it redirects to may have ended.
+        response = self._get({"Range": f"bytes={offset}-{last}"})
+        if response.status_code == 206:
+            found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+            if found is not None and int(found[1]) == offset and int(found[2]) == last:
+                return response
+        elif response.status_code == 200:
+            self._skip(response, offset)
+            return response
+        elif response.status_code != 416:
+            raise self._client.error(response, "GET", self._url)
+        response.close()
+        return None
+
+    def _get(self, headers: dict[str, str]) -> requests.Response:
+        scopes = (repository_scope(self._path, "pull"),)
+        response = self._client.follow("GET", self._url, scopes, headers={"Accept": "*/*", **headers})
+        length = response.headers.get("Content-Length", "")
+        if response.status_code == 200 and length.isdecimal() and int(length[:20]) != self._descriptor.size:
+            response.close()
+            raise SizeMismatch(
+                f"{redact(self._url)} has {length[:20]} bytes where its manifest says {self._descriptor.size}: "
+                "the source is damaged"
+            )
+        return response
+
+    def _skip(self, response: requests.Response, count: int) -> None:
+        """Read `count` bytes that were read before."""
+        try:
+            while count > 0:
+                piece = read_piece(response, min(CHUNK, count), self._url)
+                if not piece:
+                    raise TransportError(f"GET {redact(self._url)}: the answer ended too early")
+                count -= len(piece)
+        except TransportError:
+            response.close()
+            raise

@@ -1,50 +1,33 @@
-"""HTTP as bytes on a connection: TLS, timeouts, keep-alive, and no exception of a foreign library out of here.
-
-requests' adapter is used without its Session: nothing then adds credentials from netrc, cookies, proxies
-from the environment, or follows a redirect, and a small request costs a third less.
-"""
+"""One HTTP request and its answer: no exception of a foreign library comes out of here."""
 
 from __future__ import annotations
 
+import http.client
+import re
 import socket
 import ssl
-import weakref
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
-import certifi
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from airflow_imagesync import __version__
 from airflow_imagesync.errors import ProtocolError, TransportError
+from airflow_imagesync.registry.connection import Adapter, Sockets, Timeouts, ssl_context
 from airflow_imagesync.registry.origin import redact
 
 USER_AGENT = f"airflow-imagesync/{__version__}"
 #: Pieces a blob is moved in, in bytes: larger ones gain nothing and run into the write timeout.
 CHUNK = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long to wait, in seconds.
-
-    ``connect`` for a connection; ``read`` for the next piece of an answer; ``write`` for the peer to take the next
-    piece of a body; ``commit`` for the answer to a whole blob, which a registry may first have to move and
-    verify (GHCR takes 5 to 11 s for 700 MB).
-    """
-
-    connect: float = 10.0
-    read: float = 60.0
-    write: float = 90.0
-    commit: float = 600.0
+# A body up to this size is cheaper to read than a new connection.
+_SHORT = 64 * 1024
+# How OpenSSL's releases name what is no TLS at all; and how a TLS alert looks to who expects HTTP.
+_PLAIN_ANSWER = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST")
+_TLS_ALERT = "\x15\x03"
 
 
 class Body(Protocol):
@@ -53,90 +36,6 @@ class Body(Protocol):
     def __iter__(self) -> Iterator[bytes]: ...
 
     def __len__(self) -> int: ...
-
-
-@lru_cache(maxsize=64)
-def _ssl_context(tls_verify: bool, ca_file: str | None) -> ssl.SSLContext:
-    """Return a context that trusts the system's and certifi's authorities, and those in `ca_file`."""
-    context = ssl.create_default_context()
-    if not tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    context.load_verify_locations(certifi.where())
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise TransportError(f"the CA file {ca_file} can't be used: {error}", temporary=False) from error
-    return context
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter whose connections have a write timeout of their own and can be shut from another thread.
-
-    urllib3 sends a body under the connect timeout, which is far too short for a registry that flushes parts
-    to object storage while it takes a blob.
-    """
-
-    def __init__(self, pool_size: int, timeouts: Timeouts, context: ssl.SSLContext | None) -> None:
-        live: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
-
-        class Plain(HTTPConnection):
-            def request(self, *args: Any, **kwargs: Any) -> None:
-                if self.sock is None:
-                    self.connect()
-                live.add(self)
-                self.timeout = timeouts.write
-                super().request(*args, **kwargs)
-
-        class Secure(HTTPSConnection):
-            def request(self, *args: Any, **kwargs: Any) -> None:
-                if self.sock is None:
-                    self.connect()
-                live.add(self)
-                self.timeout = timeouts.write
-                super().request(*args, **kwargs)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        self._live = live
-        self._pools = {"http": PlainPool, "https": SecurePool}
-        self._context = context
-        # Never block for a connection: a transfer holds one to read from and one to write to.
-        super().__init__(pool_connections=16, pool_maxsize=pool_size, max_retries=0, pool_block=False)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        options: list[tuple[int, int, int]] = [
-            *HTTPConnection.default_socket_options,
-            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-        ]
-        if self._context is not None:
-            kwargs["ssl_context"] = self._context
-        super().init_poolmanager(connections, maxsize, block, socket_options=options, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
-    ) -> HTTPConnectionPool:
-        pool: HTTPConnectionPool = self.poolmanager.connection_from_url(request.url or "")
-        return pool
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Leave TLS to the context: requests would load its bundle again for each connection."""
-
-    def abort(self) -> None:
-        """Shut every open connection, so that threads that wait on one return at once."""
-        for connection in list(self._live):
-            sock = connection.sock
-            if sock is not None:
-                with suppress(OSError):
-                    # Past SSLSocket.shutdown, which is not made to be called while another thread reads.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class Transport:
@@ -158,14 +57,22 @@ class Transport:
         self._tls_verify = tls_verify
         self._ca_file = ca_file
         self._pool_size = pool_size
+        self._sockets = Sockets()
+        self._plain = Adapter(pool_size, self.timeouts, self._sockets, None)
+        # Made when first needed: reading the authorities takes longer than a few requests.
+        self._secure: Adapter | None = None
+        self._lock = threading.Lock()
+        self._aborted = threading.Event()
 
-    @cached_property
-    def _plain(self) -> _Adapter:
-        return _Adapter(self._pool_size, self.timeouts, None)
-
-    @cached_property
-    def _secure(self) -> _Adapter:
-        return _Adapter(self._pool_size, self.timeouts, _ssl_context(self._tls_verify, self._ca_file))
+    def _adapter(self, url: str) -> Adapter:
+        if not url.startswith("https:"):
+            return self._plain
+        if self._secure is None:
+            with self._lock:
+                if self._secure is None:
+                    context = ssl_context(self._tls_verify, self._ca_file)
+                    self._secure = Adapter(self._pool_size, self.timeouts, self._sockets, context)
+        return self._secure
 
     def send(
         self,
@@ -192,24 +99,33 @@ class Transport:
         elif method in ("POST", "PUT", "PATCH"):
             request.headers["Content-Length"] = "0"
         request.body = body  # type: ignore[assignment]
-        adapter = self._secure if url.startswith("https:") else self._plain
+        if self._aborted.is_set():
+            raise TransportError(f"{method} {redact(url)}: the run was stopped", temporary=False)
+        adapter = self._adapter(url)
         timeout = (self.timeouts.connect, read_timeout or self.timeouts.read)
         try:
-            return adapter.send(request, stream=True, timeout=timeout)
+            try:
+                return adapter.send(request, stream=True, timeout=timeout)
+            except requests.ConnectionError as error:
+                # The other side closed an idle connection just as it was used again: that says nothing about
+                # the registry. A body that is read piece by piece may be partly used up.
+                repeatable = isinstance(body, bytes | None)
+                if self._aborted.is_set() or not repeatable or not _closed_unanswered(error):
+                    raise
+                return adapter.send(request, stream=True, timeout=timeout)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise _transport_error(method, url, error) from error
 
     def abort(self) -> None:
-        """Shut every open connection; requests under way fail with TransportError."""
-        for name in ("_plain", "_secure"):
-            if name in self.__dict__:
-                self.__dict__[name].abort()
+        """Shut every open connection, for good; requests under way and later ones fail with TransportError."""
+        self._aborted.set()
+        self._sockets.shut()
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        for name in ("_plain", "_secure"):
-            if name in self.__dict__:
-                self.__dict__[name].close()
+        self._plain.close()
+        if self._secure is not None:
+            self._secure.close()
 
 
 def read_piece(response: requests.Response, size: int, url: str) -> bytes:
@@ -243,7 +159,16 @@ def read_all(response: requests.Response, limit: int, url: str) -> bytes:
             )
         return b"".join(parts)
     finally:
-        response.close() if left <= 0 else response.raw.release_conn()
+        if left <= 0:
+            response.close()
+        else:
+            response.raw.release_conn()
+
+
+def discard(response: requests.Response) -> None:
+    """Let go of a response whose body does not matter; what is short is read, so that the connection can be kept."""
+    with suppress(ProtocolError, TransportError):
+        read_all(response, _SHORT, response.url)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -260,42 +185,59 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         queue.extend(item for item in inner if isinstance(item, BaseException))
 
 
+def _closed_unanswered(error: Exception) -> bool:
+    return any(isinstance(one, http.client.RemoteDisconnected) for one in _causes(error))
+
+
 def _transport_error(method: str, url: str, error: Exception) -> TransportError:
     """Return the error that says in one sentence why there was no answer."""
-    where = f"{method} {redact(url)}"
     causes = list(_causes(error))
 
     def found(*types: type[BaseException]) -> BaseException | None:
         return next((one for one in causes if isinstance(one, types)), None)
 
+    def result(sentence: str, *, temporary: bool = True) -> TransportError:
+        return TransportError(f"{method} {redact(url)}: {sentence}", temporary=temporary)
+
     if cause := found(ssl.SSLCertVerificationError):
-        reason = getattr(cause, "verify_message", "") or str(cause)
-        return TransportError(
-            f"{where}: the certificate is not trusted ({reason}); give its authority as ca_file, "
-            "or set tls_verify: false for this registry",
-            temporary=False,
-        )
-    if (cause := found(ssl.SSLError)) and "WRONG_VERSION_NUMBER" in str(cause):
-        return TransportError(
-            f"{where}: the registry answered plain HTTP on this port; set insecure: true for it if that is meant",
-            temporary=False,
-        )
-    if (cause := found(ssl.SSLError)) and "EOF" not in str(cause):
-        return TransportError(f"{where}: TLS failed ({getattr(cause, 'reason', None) or cause})")
-    if found(socket.gaierror, urllib3.exceptions.NameResolutionError):
-        return TransportError(f"{where}: the host name is unknown; check the registry's name and the DNS")
+        return result(_certificate_problem(cause), temporary=False)
+    if cause := found(ssl.SSLError):
+        reason = getattr(cause, "reason", None) or str(cause)
+        if _PLAIN_ANSWER.search(reason):
+            return result(
+                "the registry answered plain HTTP on this port; set insecure: true for it if that is meant",
+                temporary=False,
+            )
+        if not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return result(f"TLS failed ({reason})")
+    if found(socket.gaierror):
+        return result("the host name is unknown; check the registry's name and the DNS")
     if found(ConnectionRefusedError):
-        return TransportError(f"{where}: the connection was refused; check that the registry runs on this port")
+        return result("the connection was refused; check that the registry runs on this port")
     if found(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
-        return TransportError(f"{where}: no connection in time; check the registry's address and firewalls")
-    if found(requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
-        return TransportError(f"{where}: the registry did not answer in time")
-    if found(ConnectionResetError, BrokenPipeError, urllib3.exceptions.ProtocolError):
-        return TransportError(f"{where}: the connection broke before the answer was complete")
+        return result("no connection in time; check the registry's address and firewalls")
+    if found(requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
+        return result("the registry did not answer in time")
+    if found(TimeoutError):
+        return result("the registry did not take the data in time")
+    if (cause := found(http.client.BadStatusLine)) and str(cause).startswith(_TLS_ALERT):
+        return result(
+            "the registry answered TLS on this port: take out insecure: true "
+            "(for a self-signed certificate set tls_verify: false)",
+            temporary=False,
+        )
+    if found(ConnectionError, ssl.SSLError, urllib3.exceptions.ProtocolError):
+        return result("the connection broke before the answer was complete")
     detail = next((str(one) for one in reversed(causes) if str(one)), type(error).__name__)
-    return TransportError(f"{where}: no answer ({redact_text(detail)})")
+    # What may be a query string is left out.
+    return result(f"no answer ({detail.partition('?')[0][:200]})")
 
 
-def redact_text(text: str) -> str:
-    """Return the text of a foreign library's error without anything that may be a query string."""
-    return text.partition("?")[0][:200]
+def _certificate_problem(error: BaseException) -> str:
+    reason = getattr(error, "verify_message", "") or str(error)
+    advice = "give the file with its authority as ca_file, or set tls_verify: false for this registry"
+    if "mismatch" in reason.lower():
+        advice = "check the registry's name, or set tls_verify: false for this registry"
+    elif "expired" in reason or "not yet valid" in reason:
+        advice = "renew it, or set tls_verify: false for this registry"
+    return f"the certificate is not trusted ({reason.rstrip('.')}); {advice}"

@@ -11,7 +11,6 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
 from airflow_imagesync.domain.digest import algorithm, is_digest
 from airflow_imagesync.domain.manifest import Descriptor
@@ -21,13 +20,12 @@ from airflow_imagesync.errors import (
     ImageSyncError,
     ProtocolError,
     RegistryError,
-    TransportError,
 )
 from airflow_imagesync.registry.auth import Scope, repository_scope
 from airflow_imagesync.registry.download import BlobDownload, BlobSource
 from airflow_imagesync.registry.limiter import hold
-from airflow_imagesync.registry.origin import origin, redact
-from airflow_imagesync.registry.transport import read_all
+from airflow_imagesync.registry.origin import at_registry, redact, resolve
+from airflow_imagesync.registry.transport import discard
 
 if TYPE_CHECKING:
     from airflow_imagesync.registry.client import RegistryClient
@@ -35,9 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OCTETS = {"Content-Type": "application/octet-stream"}
-#: What registries answer to a mount they can't or won't do: the blob is then sent (goharbor/harbor#17097,
-#: google/go-containerregistry#1741).
-_NO_MOUNT = frozenset({400, 401, 403, 404, 405})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +60,24 @@ class BlobUploads:
         Raises what source or destination answered.
         """
         retry = self._client.retry
-        wrong_content = False
+        content_was_wrong = False
 
         def once() -> UploadOutcome:
-            nonlocal wrong_content
+            nonlocal content_was_wrong
             try:
-                # Both slots together: transfers in opposite directions must not wait for each other.
+                # All slots together: transfers in opposite directions must not wait for each other.
                 with hold(self._client.limiter, source.client.limiter):
+                    retry.check()
                     return self._try(path, descriptor, source, mount_from)
-            except DigestMismatch as error:
-                # Once may be a bad wire; twice is a damaged source.
-                error.temporary, wrong_content = not wrong_content, True
+            except (DigestMismatch, RegistryError) as error:
+                if isinstance(error, DigestMismatch) or "DIGEST_INVALID" in error.codes:
+                    # Once may be a bad wire; twice is a damaged source, or a destination that alters what it gets.
+                    error.temporary, content_was_wrong = not content_was_wrong, True
                 raise
 
         return retry.call(once, f"the upload of {descriptor.digest} to {self._client.registry}/{path}")
 
-    def _try(
-        self, path: str, descriptor: Descriptor, source: BlobSource, mount_from: str | None
-    ) -> UploadOutcome:
+    def _try(self, path: str, descriptor: Descriptor, source: BlobSource, mount_from: str | None) -> UploadOutcome:
         location = self._begin(path, descriptor, mount_from)
         if location is None:
             return UploadOutcome(mounted=True)
@@ -92,10 +87,13 @@ class BlobUploads:
             download.open()
             self._send(path, descriptor, location, download)
         except ImageSyncError as error:
-            lost = download.failure is None and self._committed(path, descriptor, error)
-            if not lost:
+            if download.failure is not None:
                 self._abandon(path, location)
-                raise download.failure or error from error
+                raise download.failure from error.__cause__
+            if not self._committed(path, descriptor, error):
+                if isinstance(error, RegistryError):
+                    self._abandon(path, location)
+                raise
         finally:
             download.close()
         return UploadOutcome(mounted=False)
@@ -110,44 +108,46 @@ class BlobUploads:
             try:
                 return self._post(f"{base}?mount={descriptor.digest}&from={mount_from}", scopes)
             except RegistryError as error:
-                if error.status not in _NO_MOUNT:
+                # Registries answer all kinds of errors to a mount they can't or won't do (goharbor/harbor#17097,
+                # google/go-containerregistry#1741). What is wrong with the upload itself, the next answer tells.
+                if error.temporary:
                     raise
                 logger.info("no mount from %s to %s: %s", mount_from, path, error)
                 with self._lock:
                     self._no_mount.add((mount_from, path))
         location = self._post(base, (push,))
         if location is None:
-            raise ProtocolError(f"POST {base} answered 201 where an upload was asked for", method="POST", url=base)
+            raise ProtocolError(
+                f"POST {base} answered 201 where an upload was asked for", method="POST", url=base, status=201
+            )
         return location
 
     def _post(self, url: str, scopes: Scope) -> str | None:
-        response = self._client.exchange("POST", url, scopes)
+        response = self._client.follow("POST", url, scopes, headers={})
         if response.status_code not in (201, 202):
             raise self._client.error(response, "POST", url)
-        read_all(response, 64 * 1024, url)
-        return None if response.status_code == 201 else self._location(url, response.headers.get("Location"))
+        discard(response)
+        if response.status_code == 201:
+            return None
+        return self._location(response.url, response.headers.get("Location"))
 
     def _location(self, url: str, location: str | None) -> str:
         """Return the absolute address of an upload session, which must be on the registry's own origin."""
         if not location:
-            raise ProtocolError(f"POST {redact(url)} answered 202 without a Location", method="POST", url=redact(url))
-        target = urljoin(url, location)
-        ours, theirs = origin(self._client.url), origin(target)
-        if ours == theirs:
-            return target
-        if ours[0] == "https" and theirs[:2] == ("http", ours[1]):
-            # A proxy that ends TLS without telling the registry (distribution/distribution#479).
-            parts = urlsplit(target)
-            return f"{self._client.url}{parts.path}" + (f"?{parts.query}" if parts.query else "")
-        if ours[:2] == theirs[:2] and urlsplit(target).port is None:
-            # A registry behind a proxy that drops its port from the address.
-            parts = urlsplit(target)
-            return f"{self._client.url}{parts.path}" + (f"?{parts.query}" if parts.query else "")
-        raise ProtocolError(
-            f"POST {redact(url)} wants the data at {redact(target)}, on another host, which is not followed; "
-            "check the registry's configured external address",
-            method="POST", url=redact(url), status=202,
-        )
+            raise ProtocolError(
+                f"POST {redact(url)} answered 202 without a Location", method="POST", url=redact(url), status=202
+            )
+        target = resolve(url, location)
+        here = at_registry(self._client.url, target)
+        if here is None:
+            raise ProtocolError(
+                f"POST {redact(url)} wants the data at {redact(target)}, on another host or port, which is not "
+                "followed; check the external address in the registry's configuration",
+                method="POST",
+                url=redact(url),
+                status=202,
+            )
+        return here
 
     def _send(self, path: str, descriptor: Descriptor, location: str, source: BlobDownload) -> None:
         # Appended as text: the rest of the address is the registry's own and must not be encoded anew.
@@ -155,28 +155,25 @@ class BlobUploads:
         scopes = (repository_scope(path, "pull", "push"),)
         client = self._client
         body = source if descriptor.size else b"".join(source)
-        response = client.exchange(
-            "PUT", url, scopes, headers=_OCTETS, body=body, read_timeout=client.timeouts.commit
-        )
+        response = client.exchange("PUT", url, scopes, headers=_OCTETS, body=body, read_timeout=client.timeouts.commit)
         if response.status_code not in (200, 201, 202, 204):
             error = client.error(response, "PUT", url)
-            if 300 <= response.status_code < 400 or "DIGEST_INVALID" in error.codes:
-                error.temporary = True
+            if 300 <= response.status_code < 400:
+                error.temporary = True  # the next session may be somewhere else
             raise error
         stated = response.headers.get("Docker-Content-Digest", "")
-        read_all(response, 64 * 1024, url)
+        discard(response)
+        # Distribution 2.8 takes a sha512 and answers the sha256 of it.
         if is_digest(stated) and algorithm(stated) == algorithm(descriptor.digest) and stated != descriptor.digest:
             raise ContentError(f"PUT {redact(url)} stored {stated} where {descriptor.digest} was sent")
 
     def _committed(self, path: str, descriptor: Descriptor, error: ImageSyncError) -> bool:
         """Whether a blob is there although its commit seemed to fail: of GHCR's lost answers most were committed."""
-        lost = isinstance(error, TransportError) or (isinstance(error, RegistryError) and error.temporary)
-        if not lost or self._client.retry.cancelled.is_set():
+        if not error.temporary or self._client.retry.cancelled.is_set():
             return False
-        try:
-            return self._client.has_blob(path, descriptor.digest)
-        except ImageSyncError:
-            return False
+        with suppress(ImageSyncError):
+            return self._client.sees_blob(path, descriptor.digest)
+        return False
 
     def _abandon(self, path: str, location: str) -> None:
         """Tell the registry that an upload will not go on; it forgets it by itself sooner or later."""
@@ -184,4 +181,4 @@ class BlobUploads:
             return
         scopes = (repository_scope(path, "pull", "push"),)
         with suppress(ImageSyncError):
-            self._client.exchange("DELETE", location, scopes).close()
+            discard(self._client.exchange("DELETE", location, scopes))

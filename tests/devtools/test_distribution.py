@@ -22,9 +22,7 @@ def test_a_registry_answers_only_on_loopback(source_registry: DistributionRegist
     [((USER, PASSWORD), 200), ((USER, "wrong"), 401), (None, 401)],
     ids=["right", "wrong", "none"],
 )
-def test_a_password_is_asked_for(
-    htpasswd_registry: DistributionRegistry, login: tuple[str, str], status: int
-):
+def test_a_password_is_asked_for(htpasswd_registry: DistributionRegistry, login: tuple[str, str], status: int):
     assert requests.get(f"{htpasswd_registry.url}/v2/", auth=login).status_code == status
 
 
@@ -38,9 +36,7 @@ def test_a_certificate_is_shown(tls_registry: DistributionRegistry, ca_file: Pat
 def test_the_log_has_every_request_once(source_registry: DistributionRegistry, repository_prefix: str):
     before = len(source_registry.requests_log())
     for number in range(50):
-        requests.get(
-            f"{source_registry.url}/v2/{repository_prefix}/tags/list?n={number}", headers={"User-Agent": "us"}
-        )
+        requests.get(f"{source_registry.url}/v2/{repository_prefix}/tags/list?n={number}", headers={"User-Agent": "us"})
     requests.head(f"{source_registry.url}/v2/{repository_prefix}/manifests/gone")
     logged = source_registry.requests_log()[before:]
     assert [(entry.method, entry.status) for entry in logged] == [("GET", 404)] * 50 + [("HEAD", 404)]

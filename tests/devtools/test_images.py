@@ -37,15 +37,11 @@ CASES = {
     "image": images.image(),
     "docker-image": images.image(docker=True),
     "image-without-layers": images.image([]),
-    "index": images.index(
-        [images.image(platform=name) for name in ("linux/amd64", "linux/arm/v7", "linux/arm64/v8")]
-    ),
+    "index": images.index([images.image(platform=name) for name in ("linux/amd64", "linux/arm/v7", "linux/arm64/v8")]),
     "index-with-attestations": images.index(attestations=True),
     "docker-list": images.index(docker=True),
     "nested-index": images.index([images.index(), images.image(platform="linux/s390x")]),
-    "artifact": images.artifact(
-        "application/vnd.example.sbom", [images.Blob(b"{}", media_type="application/json")]
-    ),
+    "artifact": images.artifact("application/vnd.example.sbom", [images.Blob(b"{}", media_type="application/json")]),
     "artifact-with-subject": images.artifact("application/vnd.example.signature", [], images.image()),
 }
 
@@ -120,9 +116,7 @@ def test_certificates_are_verified(tls_registry: DistributionRegistry, ca_file: 
         images.push(tls_registry.url, repository_prefix, images.image(), ["v1"])
 
 
-def test_a_large_layer_is_pushed_piece_by_piece(
-    source_registry: DistributionRegistry, repository_prefix: str
-):
+def test_a_large_layer_is_pushed_piece_by_piece(source_registry: DistributionRegistry, repository_prefix: str):
     layer = images.layer(40 * MiB)
     largest = max(len(piece) for piece in layer.pieces())
     assert largest <= 2 * MiB

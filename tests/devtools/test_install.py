@@ -25,9 +25,7 @@ def _program(path: Path, script: str) -> Path:
 
 
 def test_distribution_is_found_under_debians_name(empty_path: Path):
-    program = _program(
-        empty_path / "docker-registry", "echo docker-registry github.com/docker/distribution 2.8.2"
-    )
+    program = _program(empty_path / "docker-registry", "echo docker-registry github.com/docker/distribution 2.8.2")
     assert install.find_registry() == program
 
 
@@ -88,8 +86,6 @@ def test_services_of_packages_are_not_started(empty_path: Path, monkeypatch: pyt
 
 def test_it_runs_without_any_environment():
     """-I -S: neither site-packages nor the working directory."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", install.__file__, "nonsense"], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-I", "-S", install.__file__, "nonsense"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "unknown program 'nonsense'" in done.stderr

@@ -16,15 +16,10 @@ from tests.support.skopeo import Skopeo
 ACCEPT = {"Accept": images.OCI_MANIFEST}
 
 
-def test_the_registry_sends_clients_to_the_service(
-    token_registry: DistributionRegistry, token_server: TokenServer
-):
+def test_the_registry_sends_clients_to_the_service(token_registry: DistributionRegistry, token_server: TokenServer):
     answer = requests.get(f"{token_registry.url}/v2/")
     assert answer.status_code == 401
-    assert (
-        answer.headers["WWW-Authenticate"]
-        == f'Bearer realm="{token_server.realm}",service="{token_server.service}"'
-    )
+    assert answer.headers["WWW-Authenticate"] == f'Bearer realm="{token_server.realm}",service="{token_server.service}"'
 
 
 def test_skopeo_pushes_and_pulls_with_tokens(

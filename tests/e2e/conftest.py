@@ -1,0 +1,198 @@
+"""One Airflow for all tests here, with its registries and the DAGs that the tests run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.distribution import DistributionRegistry
+from devtools.latency import LatencyProxy
+from tests.support import PASSWORD, USER
+from tests.support.airflow_server import AirflowServer
+
+ROOT = Path(__file__).parents[2]
+#: Where secrets are planted that none of Airflow's stores, logs and reports may show.
+PLANTED = {
+    "file": PASSWORD,
+    "environment": "planted-in-the-environment-7Gq",
+    "connection": "planted-in-a-connection-x2W",
+    "token": f"identity-of-{USER}",
+}
+
+DAGS = {
+    # A whole sync, in units of two images.
+    "nightly": """
+from airflow_imagesync.dag_factory import image_sync_dag
+dag = image_sync_dag("{folder}/nightly.yaml", dag_id="nightly", images_per_unit=2, report_path="{folder}/reports")
+""",
+    "planted": """
+from airflow_imagesync.dag_factory import image_sync_dag
+dag = image_sync_dag("{folder}/planted.yaml", dag_id="planted", report_path="{folder}/reports")
+""",
+    "unset": """
+from airflow_imagesync.dag_factory import image_sync_dag
+dag = image_sync_dag("{folder}/unset.yaml", dag_id="unset", report_path="{folder}/reports")
+""",
+    "slow": """
+from airflow_imagesync.dag_factory import image_sync_dag
+dag = image_sync_dag("{folder}/slow.yaml", dag_id="slow", report_path="{folder}/reports")
+""",
+    "broken": """
+from airflow_imagesync.dag_factory import image_sync_dag
+dag = image_sync_dag("{folder}/broken.yaml", dag_id="broken")
+""",
+    # A group between other tasks.
+    "larger": """
+from airflow.sdk import DAG, task
+from airflow_imagesync.dag_factory import image_sync_group
+
+with DAG("larger", schedule=None, params={{"wanted": True}}) as dag:
+
+    @task.short_circuit(ignore_downstream_trigger_rules=False)
+    def wanted(params):
+        return params["wanted"]
+
+    @task
+    def use_images():
+        return "used"
+
+    wanted() >> image_sync_group("{folder}/larger.yaml", group_id="images") >> use_images()
+""",
+    # The operator in somebody's own DAG.
+    "own": """
+from datetime import timedelta
+from airflow.sdk import DAG
+from airflow_imagesync.operators.image_sync import ImageSyncOperator
+
+with DAG("own", schedule=None, params={{"tag": "v1"}}) as dag:
+    ImageSyncOperator(
+        task_id="by_connections",
+        source="{{{{ conn.src.host }}}}/own/app:{{{{ params.tag }}}}",
+        destination="{htpasswd}/own/{{{{ dag.dag_id }}}}",
+        source_conn_id="src",
+        destination_conn_id="{{{{ 'd' ~ 'st' }}}}",
+    )
+    ImageSyncOperator(
+        task_id="by_file",
+        config="{folder}/own.yaml",
+        request_retries=0,
+        retries=2,
+        retry_delay=timedelta(seconds=6),
+    )
+""",
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Airflow, and what it works on. ``flaky`` is a registry that tests stop and start."""
+
+    airflow: AirflowServer
+    folder: Path
+    source: DistributionRegistry
+    destination: DistributionRegistry
+    htpasswd: DistributionRegistry
+    token: DistributionRegistry
+    flaky: DistributionRegistry
+
+    def report(self, *names: str) -> dict[str, Any]:
+        """Return a report that a DAG wrote."""
+        document: dict[str, Any] = json.loads(self.folder.joinpath("reports", *names).read_text())
+        return document
+
+
+@pytest.fixture(scope="session")
+def site(
+    tmp_path_factory: pytest.TempPathFactory,
+    source_registry: DistributionRegistry,
+    destination_registry: DistributionRegistry,
+    htpasswd_registry: DistributionRegistry,
+    token_registry: DistributionRegistry,
+) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    home = tmp_path_factory.mktemp("airflow")
+    source, destination = source_registry, destination_registry
+    with DistributionRegistry() as flaky, LatencyProxy(destination.host, delay=1.0) as slow:
+        known = {one: {"insecure": True} for one in (source.host, destination.host, flaky.host, slow.host)}
+
+        def write(name: str, rules: dict[str, str], registries: dict[str, Any] | None = None, **defaults: Any) -> None:
+            document = {
+                "registries": {**known, **(registries or {})},
+                "defaults": defaults,
+                "rules": [{"source": one, "destination": to} for one, to in rules.items()],
+            }
+            (folder / f"{name}.yaml").write_text(json.dumps(document))
+
+        write(
+            "nightly",
+            {
+                f"{source.host}/night/app": f"{destination.host}/night/app",
+                f"{source.host}/night/late:v1": f"{destination.host}/night/late",
+            },
+        )
+        write(
+            "planted",
+            {
+                f"{source.host}/planted/app": f"{htpasswd_registry.host}/planted/app",
+                f"{source.host}/planted/app:v1": f"{token_registry.host}/planted/app",
+                f"{source.host}/planted/app:v2": f"{htpasswd_registry.host}/refused/app",
+            },
+            {
+                source.host: {"insecure": True, "username": "me", "password": "${PLANTED_PASSWORD}"},
+                htpasswd_registry.host: {"insecure": True, "username": USER, "password": PLANTED["file"]},
+                f"{htpasswd_registry.host}/refused": {"insecure": True, "conn_id": "refused"},
+                token_registry.host: {"conn_id": "stored"},
+            },
+        )
+        write("unset", {f"{source.host}/night/app": f"{destination.host}/${{NOT_SET}}/app"})
+        write("slow", {f"{source.host}/slow/app:v1": f"{slow.host}/slow/app"}, concurrency=1)
+        write("larger", {f"{source.host}/larger/app": f"{destination.host}/larger/app"})
+        write(
+            "own",
+            {
+                f"{source.host}/own/app:v1": f"{destination.host}/own/one",
+                f"{flaky.host}/own/app:v1": f"{destination.host}/own/two",
+            },
+        )
+        (folder / "broken.yaml").write_text("rules:\n  - {source: a.io/b, destnation: c.io/d}\n")
+
+        reached = {"conn_type": "oci_registry", "extra": {"insecure": True}}
+        airflow = AirflowServer(
+            home,
+            {
+                "AIRFLOW__CORE__MAX_MAP_LENGTH": "3",
+                "AIRFLOW_CONN_SRC": json.dumps({**reached, "host": source.host}),
+                "AIRFLOW_CONN_DST": json.dumps(
+                    {**reached, "host": htpasswd_registry.host, "login": USER, "password": PASSWORD}
+                ),
+                "AIRFLOW_CONN_REFUSED": json.dumps({**reached, "login": USER, "password": PLANTED["connection"]}),
+                "PLANTED_PASSWORD": PLANTED["environment"],
+            },
+        )
+        for name, text in DAGS.items():
+            (airflow.dags / f"{name}.py").write_text(text.format(folder=folder, htpasswd=htpasswd_registry.host))
+        shutil.copy(ROOT / "dags" / "migrate_images.py", airflow.dags)
+        with airflow:
+            airflow.request(
+                "POST",
+                "/api/v2/connections",
+                {
+                    "connection_id": "stored",
+                    "conn_type": "oci_registry",
+                    "host": token_registry.host,
+                    "extra": json.dumps({"insecure": True, "identity_token": PLANTED["token"]}),
+                },
+            )
+            known_dags = set(DAGS) - {"broken"} | {"migrate_images"}
+            airflow.wait_for(lambda: _dag_ids(airflow) == known_dags, "the DAGs to be parsed")
+            yield Site(airflow, folder, source, destination, htpasswd_registry, token_registry, flaky)
+
+
+def _dag_ids(airflow: AirflowServer) -> set[str]:
+    return {one["dag_id"] for one in airflow.request("GET", "/api/v2/dags")["dags"]}
