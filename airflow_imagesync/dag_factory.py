@@ -5,6 +5,7 @@ Building one reads the configuration's syntax and nothing else: no network, no e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path, PurePath
@@ -95,9 +96,8 @@ def image_sync_dag(
         force=force,
         concurrency=concurrency,
     )
-    stem = Path(config or images or "imagesync").stem
     dag = DAG(
-        dag_id or (stem if stem.startswith("imagesync") else f"imagesync_{stem}"),
+        dag_id or _dag_id(what["config"] or what["images"]),
         schedule=dag_args.pop("schedule", None),
         **{"max_active_runs": 1, "catchup": False, "tags": ["imagesync"], **dag_args},
     )
@@ -160,6 +160,12 @@ def _what(**arguments: Any) -> dict[str, Any]:
     elif not any(_is_rendered(one) for one in given):
         check_syntax(**files)
     return {**arguments, **files}
+
+
+def _dag_id(path: object) -> str:
+    stem = Path(path).stem if isinstance(path, str) and not _is_rendered(path) else "imagesync"
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem)
+    return stem if stem.startswith("imagesync") else f"imagesync_{stem}"
 
 
 def _is_rendered(path: object) -> bool:

@@ -65,17 +65,17 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "ca_file": {
                         "label": "CA file",
-                        "description": "Path, on the workers, of a PEM file with the authority of the registry's certificate.",
+                        "description": "Path, on the workers, of a PEM file with the authority of the certificate.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "identity_token": {
                         "label": "Identity token",
-                        "description": "A refresh token, used instead of the password (Azure, docker login with a browser).",
+                        "description": "A refresh token instead of the password (Azure, docker login with a browser).",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
                     "token_realm_hosts": {
                         "label": "Token service hosts",
-                        "description": "Hosts, separated by commas, of token services in another domain that may see the login.",
+                        "description": "Hosts, with commas between them, of token services that may see the login.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "max_concurrent": {

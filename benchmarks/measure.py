@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,34 @@ def measure(
     fields = json.loads(result.read_bytes())
     exit_code = fields.pop("exit_code")
     return Finished(Cost(**fields), exit_code, output.read_text(errors="replace"), told)
+
+
+class Meter:
+    """The CPU seconds that some processes, and the whole machine, take from its making on."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._pids = list(pids)
+        self._started = time.monotonic()
+        self._before = self._read()
+
+    def read(self, others: float) -> tuple[float, float]:
+        """Return the seconds of the processes, and which part of the machine went to unknown ones.
+
+        ``others`` are seconds of further processes that are known.
+        """
+        processes, machine = (now - before for now, before in zip(self._read(), self._before, strict=True))
+        whole = (time.monotonic() - self._started) * (os.cpu_count() or 1)
+        return processes, max(0.0, machine - processes - others) / whole
+
+    def _read(self) -> tuple[float, float]:
+        tick = os.sysconf("SC_CLK_TCK")
+        ticks = 0
+        for pid in self._pids:
+            # After the name, which may have spaces: user and system time are the 12th and 13th field.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        user, nice, system = Path("/proc/stat").read_text().split()[1:4]
+        return ticks / tick, (int(user) + int(nice) + int(system)) / tick
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ class Run:
     """One run of one tool over ``items`` images.
 
     ``uploaded`` is the size of all blobs that the destination took. ``totals`` are those of our own report.
-    ``proxy_cpu`` is what the proxies that added latency took, in seconds.
+    ``registry_cpu`` and ``proxy_cpu`` are what both registries, and the proxies that added latency, took, in seconds.
+    ``elsewhere`` is the part of the machine's CPU time that other processes had meanwhile.
     """
 
     tool: str
@@ -25,7 +26,9 @@ class Run:
     destination: Traffic
     uploaded: int = 0
     totals: dict[str, Any] = field(default_factory=dict)
+    registry_cpu: float = 0.0
     proxy_cpu: float = 0.0
+    elsewhere: float = 0.0
 
     @property
     def requests(self) -> int:

@@ -35,9 +35,16 @@ class Placed:
 
 
 class Stage:
-    """Makes registries and folders; a context manager."""
+    """Makes registries and folders; a context manager.
 
-    def __init__(self) -> None:
+    Registries keep their content in shared memory where that has room, so that it is not the disk that is
+    measured; with ``on_disk`` in the temporary directory.
+    """
+
+    def __init__(self, *, on_disk: bool = False) -> None:
+        #: Where registries kept their content, in words.
+        self.storages: set[str] = set()
+        self._on_disk = on_disk
         self._temporary = tempfile.TemporaryDirectory(prefix="bench-")
         self.directory = Path(self._temporary.name)
 
@@ -53,11 +60,12 @@ class Stage:
     def registry(self, space: int, *, copy_of: DistributionRegistry | None = None) -> Iterator[DistributionRegistry]:
         """Run a registry, empty or with the content of another; ``space`` is what it must have room for, in bytes.
 
-        Its storage is in shared memory where there is room, so that no disk is measured.
+        Raises MeasurementError when there is no room.
         """
-        in_memory = has_room_in_memory(space)
+        in_memory = not self._on_disk and has_room_in_memory(space)
         if not in_memory and shutil.disk_usage(tempfile.gettempdir()).free < space:
             raise MeasurementError(f"there is no room for {space >> 20:,} MiB in the temporary directory")
+        self.storages.add("shared memory" if in_memory else "the temporary directory")
         with tempfile.TemporaryDirectory(prefix="bench-", dir=SHARED_MEMORY if in_memory else None) as home:
             storage = Path(home, "storage")
             if copy_of is not None:

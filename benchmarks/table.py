@@ -4,53 +4,53 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from airflow_imagesync import __version__
 from benchmarks.measure import Cost, Traffic
-from benchmarks.results import Goal, Outcome, Run, median
-from benchmarks.stage import has_room_in_memory
+from benchmarks.results import Goal, Outcome, Run
 from devtools import install
 
 _MIB = 1 << 20
-#: Wide enough for every row where the output is no terminal.
-_WIDTH = 190
+#: Enough for every row, where the output is no terminal.
+_WIDTH = 150
 
 
-def show(outcomes: Sequence[Outcome], idle: Cost, console: Console | None = None) -> None:
-    """Print all tables, and on what they were measured."""
+def show(outcomes: Sequence[Outcome], idle: Cost, machine: str, console: Console | None = None) -> None:
+    """Print all tables; ``machine`` is the line that says on what they were measured."""
     console = console or Console()
     if not console.is_terminal:
         console = Console(file=console.file, width=_WIDTH)
-    console.print(_runs_table(outcomes, idle))
+    console.print(_costs_table(outcomes, idle))
+    console.print(_requests_table(outcomes))
     console.print(_goals_table(outcomes))
     for outcome in outcomes:
         if outcome.problem is not None:
             console.print(Text(f"{outcome.name}: {outcome.problem}", style="red"))
         for note in outcome.notes:
             console.print(Text(f"{outcome.name}: {note}."))
-    console.print(Text(f"Our idle process: {idle.peak / _MIB:.1f} MiB after {idle.cpu:.2f} s of CPU for its imports."))
-    console.print(Text(machine()))
+    console.print(Text(f"Our idle process: {_mib(idle.peak)} MiB, and {idle.cpu:.2f} s of CPU for its imports."))
+    console.print(Text(machine))
 
 
-def machine() -> str:
-    """Return a line on this machine and the programs that ran."""
-    cores = len(os.sched_getaffinity(0))
-    storage = "in shared memory" if has_room_in_memory(0) else "in the temporary directory"
-    versions = [
-        f"airflow-imagesync {__version__}",
-        f"Python {platform.python_version()}",
+def machine_line(storages: Iterable[str], load: float) -> str:
+    """Return a line on this machine and the programs that ran; ``load`` is what else it did before."""
+    parts = [
+        f"{len(os.sched_getaffinity(0))} cores ({_processor()}), load {load:.1f} before",
+        f"airflow-imagesync {__version__}, Python {platform.python_version()}",
         _version("registry"),
         _version("skopeo"),
+        f"registries in {' and '.join(sorted(storages)) or 'no storage'}",
     ]
-    return f"{cores} cores ({_processor()}), {'; '.join(versions)}; registries {storage}."
+    return "; ".join(parts) + "."
 
 
 def _processor() -> str:
@@ -72,52 +72,70 @@ def _version(name: str) -> str:
     return f"{name} {words[-1]}" if words else name
 
 
-def _runs_table(outcomes: Iterable[Outcome], idle: Cost) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Runs, medians (least to most)", title_justify="left")
+def _costs_table(outcomes: Iterable[Outcome], idle: Cost) -> Table:
+    def cells(outcome: Outcome, runs: Sequence[Run]) -> tuple[str, ...]:
+        peak = max(run.cost.peak for run in runs)
+        ours = runs[0].tool == outcome.runs[0].tool
+        return (
+            _spread(run.cost.wall for run in runs),
+            _spread(run.cost.cpu for run in runs),
+            _spread(run.registry_cpu for run in runs),
+            _mib(peak),
+            _mib(peak - idle.peak) if ours else "",
+            _mib(runs[-1].uploaded),
+        )
+
+    heads = ("Wall s", "Client CPU s", "Registries' CPU s", "Peak MiB", "Above idle", "Uploaded MiB")
+    return _table("Cost: median (least to most); the most memory of all rounds", heads, "right", outcomes, cells)
+
+
+def _requests_table(outcomes: Iterable[Outcome]) -> Table:
+    def cells(outcome: Outcome, runs: Sequence[Run]) -> tuple[str, ...]:
+        last = runs[-1]
+        each = f"{last.requests / last.items:.1f} per {outcome.unit}"
+        return each, _requests(last.source), _requests(last.destination)
+
+    heads = ("Together", "Source", "Destination")
+    return _table("Requests, by the registries' access logs", heads, "left", outcomes, cells)
+
+
+def _table(
+    title: str,
+    heads: Iterable[str],
+    justify: JustifyMethod,
+    outcomes: Iterable[Outcome],
+    cells: Callable[[Outcome, Sequence[Run]], tuple[str, ...]],
+) -> Table:
+    """Return a table with a row for each tool of each workload."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     for head in ("Workload", "By"):
         table.add_column(head, overflow="fold")
-    for head in ("Wall s", "CPU s", "Peak MiB", "Above idle"):
-        table.add_column(head, justify="right")
-    for head in ("Source was asked", "Destination was asked"):
-        table.add_column(head, overflow="fold")
-    for head in ("Requests each", "Uploaded MiB"):
-        table.add_column(head, justify="right")
+    for head in heads:
+        table.add_column(head, justify=justify, overflow="fold")
     for outcome in outcomes:
-        tools = list(dict.fromkeys(run.tool for run in outcome.runs))
-        for position, tool in enumerate(tools):
-            table.add_row(
-                Text(outcome.title if position == 0 else ""),
-                *_cells(outcome, outcome.of(tool), idle, ours=position == tools.index(outcome.runs[0].tool)),
-                end_section=position == len(tools) - 1,
-            )
+        rows = list(_by_tool(outcome))
+        for position, (tool, runs) in enumerate(rows):
+            texts = (outcome.title if position == 0 else "", tool, *cells(outcome, runs))
+            table.add_row(*map(Text, texts), end_section=position == len(rows) - 1)
     return table
 
 
-def _cells(outcome: Outcome, runs: Sequence[Run], idle: Cost, *, ours: bool) -> list[Text]:
-    last = runs[-1]
-    peak = max(run.cost.peak for run in runs)
-    return [
-        Text(text)
-        for text in (
-            last.tool
-            if last.items == max(run.items for run in outcome.runs)
-            else f"{last.tool}, {last.items:,} of them",
-            _spread([run.cost.wall for run in runs]),
-            _spread([run.cost.cpu for run in runs]),
-            f"{peak / _MIB:.1f}",
-            f"{(peak - idle.peak) / _MIB:.1f}" if ours else "",
-            _requests(last.source),
-            _requests(last.destination),
-            f"{median(runs, lambda run: run.requests / run.items):.1f} per {outcome.unit}",
-            f"{last.uploaded / _MIB:,.1f}",
-        )
-    ]
+def _by_tool(outcome: Outcome) -> Iterator[tuple[str, list[Run]]]:
+    """Yield the tools with what they did, and their runs."""
+    most = max((run.items for run in outcome.runs), default=0)
+    for tool in dict.fromkeys(run.tool for run in outcome.runs):
+        runs = outcome.of(tool)
+        yield tool if runs[0].items == most else f"{tool}, {runs[0].items:,} of them", runs
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Iterable[float]) -> str:
     ordered = sorted(values)
-    middle = ordered[len(ordered) // 2]
+    middle = statistics.median(ordered)
     return f"{middle:.2f} ({ordered[0]:.2f}-{ordered[-1]:.2f})" if len(ordered) > 1 else f"{middle:.2f}"
+
+
+def _mib(count: int) -> str:
+    return f"{count / _MIB:,.1f}"
 
 
 def _requests(traffic: Traffic) -> str:

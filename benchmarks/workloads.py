@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from benchmarks.measure import Cost, MeasurementError, measure, traffic
+from benchmarks.measure import Cost, MeasurementError, Meter, measure, traffic
 from benchmarks.results import Goal, Outcome, Run, exact_goal, ratio_goal
 from benchmarks.stage import Distance, Placed, Stage, check_content, push_all
 from benchmarks.tools import ImageSync, Job, Tool
@@ -21,6 +21,8 @@ DELAY = 0.05
 MEMORY_LIMIT = 64 * MIB
 #: Room for registries whose content is small, and for what their file systems round up.
 _SMALL = 256 * MIB
+#: The part of the machine that other processes may have before that is worth a word.
+_NOTABLE = 0.1
 
 
 @dataclass
@@ -74,9 +76,11 @@ class Bench:
         """
         folder = self.stage.folder()
         seen = [len(registry.requests_log()) for registry in (source, destination)]
+        meter = Meter(registry.pid for registry in (source, destination))
         with Distance([source, destination], delay) as distance:
             command = tool.command(job, distance.hosts[0], distance.hosts[1], folder)
             done = measure(command, folder, environment=tool.environment(folder))
+        registry_cpu, elsewhere = meter.read(done.cost.cpu + distance.cpu)
         logs = [registry.requests_log()[start:] for registry, start in zip((source, destination), seen, strict=True)]
         if done.exit_code != 0:
             told = done.errors.strip().splitlines()
@@ -90,7 +94,9 @@ class Bench:
             destination_traffic,
             uploaded=sum((sizes or {})[digest] for digest in destination_traffic.uploads),
             totals=json.loads(done.output)["totals"] if tool is self.ours else {},
+            registry_cpu=registry_cpu,
             proxy_cpu=distance.cpu,
+            elsewhere=elsewhere,
         )
         self.say(f"  {tool.name}: {run.cost.wall:.2f} s, {run.cost.cpu:.2f} s of CPU")
         return run
@@ -120,7 +126,7 @@ def unchanged_far(
 ) -> Outcome:
     """The same with every request delayed; the peer does ``part`` of the tags, since it takes minutes for all."""
     items = repositories * tags
-    outcome = Outcome("unchanged-far", f"the same, {delay * 1000:.0f} ms added to each request", "tag")
+    outcome = Outcome("unchanged-far", f"{items:,} unchanged tags, {_pace(delay)}", "tag")
     with _same_twice(bench, repositories, tags) as (source, destination):
 
         def run(tool: Tool) -> Run:
@@ -147,8 +153,7 @@ def small(bench: Bench, *, count: int = 200, layer_size: int = 20 * KIB) -> Outc
 
 def small_far(bench: Bench, *, count: int = 100, layer_size: int = 20 * KIB, delay: float = DELAY) -> Outcome:
     """Fewer of the small images, with every request delayed."""
-    title = f"{count} of them, {delay * 1000:.0f} ms added to each request"
-    outcome = Outcome("small-far", title, "image")
+    outcome = Outcome("small-far", f"{count} of the small images, {_pace(delay)}", "image")
     _copy(bench, outcome, _small_images(bench, count, layer_size), rounds=1, delay=delay)
     _compare(bench, outcome, "wall time", lambda run: run.cost.wall, 1 / 8, "at most an eighth")
     _note_proxies(bench, outcome, delay)
@@ -271,6 +276,9 @@ def _run_all(bench: Bench, outcome: Outcome, rounds: int, run: Callable[[Tool], 
             except MeasurementError as error:
                 outcome.problem = str(error)
                 bench.say(f"  {error}")
+    elsewhere = max(run.elsewhere for run in outcome.runs)
+    if elsewhere > _NOTABLE:
+        outcome.notes.append(f"other processes had up to {elsewhere:.0%} of the machine, so the times say little")
 
 
 def _compare(
@@ -323,6 +331,10 @@ def _tags(count: int) -> tuple[str, ...]:
 
 def _tag(number: int) -> str:
     return f"v{number:04}"
+
+
+def _pace(delay: float) -> str:
+    return f"{delay * 1000:.0f} ms added to each request"
 
 
 def _size(count: int) -> str:

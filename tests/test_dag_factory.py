@@ -61,6 +61,19 @@ def test_a_dag_has_four_tasks_one_after_the_other(config: Path) -> None:
     assert sync.map_index_template == "{{ task.label }}"
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("imagesync.yaml", "imagesync"),
+        ("nightly sync (eu).json", "imagesync_nightly_sync_eu_"),
+        ("ä.yaml", "imagesync__"),
+    ],
+)
+def test_a_dag_is_called_after_its_file(name: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('{"images": {"a.io/b": "c.io/d"}}')
+    assert image_sync_dag(tmp_path / name).dag_id == expected
+
+
 def test_runs_one_at_a_time_and_catches_nothing_up(config: Path) -> None:
     dag = image_sync_dag(config, schedule="0 2 * * *", start_date=datetime(2026, 1, 1))
     assert (dag.max_active_runs, dag.catchup) == (1, False)
@@ -156,7 +169,7 @@ def test_a_configuration_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_what_is_known_only_in_a_run_is_not_looked_at(config: Path) -> None:
-    image_sync_dag("{{ params.config }}", dag_id="by_parameter")
+    assert image_sync_dag("{{ params.config }}").dag_id == "imagesync"
     image_sync_dag(rules="{{ params.rules }}", dag_id="by_form")
     with DAG("by_task", schedule=None) as dag:
 

@@ -85,12 +85,8 @@ def test_secrets_are_hidden_in_the_form() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [
-        (("providers", "list", "--output", "json"), "airflow-imagesync"),
-        (("providers", "hooks", "--output", "json"), "airflow_imagesync.hooks.registry.RegistryHook"),
-        (("imagesync", "--help"), "check"),
-    ],
-    ids=["list", "hooks", "commands"],
+    [(("providers", "list", "--output", "json"), "airflow-imagesync"), (("imagesync", "--help"), "check")],
+    ids=["list", "commands"],
 )
 def test_airflow_finds_the_provider(arguments: tuple[str, ...], expected: str, airflow_home: Path) -> None:
     done = subprocess.run(
@@ -105,3 +101,12 @@ def test_airflow_finds_the_provider(arguments: tuple[str, ...], expected: str, a
     assert expected in done.stdout
     # Discovery warns of what it can't use.
     assert "imagesync" not in "".join(line for line in done.stderr.splitlines(keepends=True) if "WARN" in line.upper())
+
+
+def test_airflow_finds_the_hook_of_the_connection_type(airflow_home: Path) -> None:
+    from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+
+    found = ProvidersManagerTaskRuntime().hooks["oci_registry"]
+    assert found is not None
+    assert found.hook_class_name == "airflow_imagesync.hooks.registry.RegistryHook"
+    assert (found.connection_id_attribute_name, found.connection_testable) == ("registry_conn_id", True)

@@ -18,6 +18,7 @@ from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.registries import Registries
 from airflow_imagesync.errors import ImageSyncError, SyncCancelled
 from airflow_imagesync.registry.download import BlobSource
+from airflow_imagesync.registry.retry import STOPPED
 
 
 class BlobOutcome(StrEnum):
@@ -88,7 +89,7 @@ class BlobTransfers:
         outcome: BlobOutcome | BaseException
         try:
             if not need.wanted():
-                raise SyncCancelled("the image that needed this blob is given up")
+                raise SyncCancelled(STOPPED)  # or the image failed meanwhile, and says why itself
             outcome = self._transfer(need, blob)
         except BaseException as error:  # noqa: BLE001  # the images that wait must be told, whatever it was
             outcome = error

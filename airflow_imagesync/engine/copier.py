@@ -25,6 +25,7 @@ from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.registries import Registries
 from airflow_imagesync.engine.selection import select_platforms
 from airflow_imagesync.errors import ContentError, SizeMismatch, SyncCancelled
+from airflow_imagesync.registry.retry import STOPPED
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ class Copier:
         """Do a piece of work for a node; what it raises fails the image, and it alone."""
         try:
             if self._cancelled.is_set():
-                raise SyncCancelled("the run was stopped before this image was finished")
+                raise SyncCancelled(STOPPED)
             if node.image.alive:
                 work(node)
             else:

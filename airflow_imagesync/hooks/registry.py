@@ -57,6 +57,10 @@ class RegistryHook(BaseHook):
                 f"expected the type {self.conn_type!r}, or the registry as its host"
             )
             raise ConfigError([Problem(message, field=place)])
+        extra = connection.extra_dejson
+        if not isinstance(extra, dict):
+            message = f"the connection {self.registry_conn_id!r}: its extra is no JSON object"
+            raise ConfigError([Problem(message, field=place)])
         login = login_from_connection(
             entry,
             conn_id=self.registry_conn_id,
@@ -64,7 +68,7 @@ class RegistryHook(BaseHook):
             port=connection.port,
             login=connection.login,
             password=connection.password,
-            extra=connection.extra_dejson,
+            extra=extra,
         )
         mask_login(login)
         return login
@@ -106,8 +110,9 @@ class RegistryHook(BaseHook):
                 client.close()
         except ImageSyncError as error:
             return False, str(error)
-        who = f"as {login.username}" if login.username else "with its token" if login.has_credentials else "anonymously"
-        return True, f"{client.url} is a registry and answers {who}"
+        # Not "knows": a registry that asks for no login never sees it.
+        who = login.username or ("the holder of the token" if login.has_credentials else "anybody")
+        return True, f"{client.url} is a registry and accepts requests of {who}"
 
 
 def mask_login(login: Login) -> None:

@@ -28,6 +28,7 @@ _BOOL = TypeAdapter(bool)
 _COUNT = TypeAdapter(int)
 #: What of the environment counts for rules given as text.
 _OPEN_VARIABLES = ("DEFAULT_REGISTRY", "DEFAULT_NAMESPACE")
+_LOGGED_LINES = 2000
 
 
 class ConfiguredOperator(BaseOperator):
@@ -124,7 +125,7 @@ class ConfiguredOperator(BaseOperator):
 
     def read_config(self) -> SyncConfig:
         """
-        Return the configuration with everything looked up but the connections of the two sides.
+        Return the configuration, without its connections looked up.
 
         :raises ConfigError: for every mistake in it, and for what can't be looked up
         :raises InvalidReference: for a platform that is none
@@ -141,13 +142,13 @@ class ConfiguredOperator(BaseOperator):
             found = _parse_rules(self.own_rules(), self.task_id, overrides)
         for login in found.logins:
             mask_login(login)
-        return found.with_connections(lambda entry: RegistryHook(entry.conn_id or "").login(entry))
+        return found
 
     def own_rules(self) -> str:
         """Return rules that the operator's own arguments make, as text; raise ConfigError where there are none."""
         raise ConfigError(f"{self.task_id}: nothing says what to sync; give config, images or rules")
 
-    def with_sides(
+    def with_connections(
         self,
         config: SyncConfig,
         sources: Iterable[Repository],
@@ -156,21 +157,24 @@ class ConfiguredOperator(BaseOperator):
         must_fit: bool = True,
     ) -> SyncConfig:
         """
-        Return `config` with the connections of the two sides as logins for these repositories.
+        Return `config` with the connections that these repositories need, and no others.
 
         :param config: the configuration
         :param sources: the repositories of the one side
         :param destinations: the repositories of the other
-        :param must_fit: whether a connection that is for none of the repositories is a mistake
+        :param must_fit: whether a side's connection that is for none of its repositories is a mistake
         :raises ConfigError: when there is no such connection, or it can't be for these repositories
         """
+        sources, destinations = set(sources), set(destinations)
         # The last one for a repository counts: where one is on both sides, it is written to.
-        logins = [
-            *config.logins,
+        sides = [
             *connection_logins(self.source_conn_id, sources, "source", config, must_fit=must_fit),
             *connection_logins(self.destination_conn_id, destinations, "destination", config, must_fit=must_fit),
         ]
-        return replace(config, logins=tuple({(one.registry, one.namespace): one for one in logins}.values()))
+        logins = {(one.registry, one.namespace): one for one in (*config.logins, *sides)}
+        config = replace(config, logins=tuple(logins.values()))
+        needed = {config.login_for(one) for one in sources | destinations}
+        return config.with_connections(lambda one: RegistryHook(one.conn_id or "").login(one) if one in needed else one)
 
 
 @contextmanager
@@ -224,6 +228,18 @@ def connection_logins(
             by_entry[known] = hook.login(replace(settings, key=key, registry=one.registry, conn_id=conn_id))
         logins.append(replace(by_entry[known], registry=one.registry, namespace=one.path))
     return logins
+
+
+def lines_for_log(text: str) -> str:
+    """
+    Return a text that a log viewer can hold: its first lines, and the last.
+
+    :param text: a plan or a report, with what failed first and the totals last
+    """
+    lines = text.splitlines()
+    if len(lines) <= _LOGGED_LINES:
+        return text
+    return "\n".join([*lines[:_LOGGED_LINES], f"... and {len(lines) - _LOGGED_LINES - 1} more lines", lines[-1]])
 
 
 def said(value: object) -> str | None:

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_imagesync.domain.reference import ImageReference, Repository
 from airflow_imagesync.domain.render import report_summary, report_text
-from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
+from airflow_imagesync.domain.report import SyncReport
 from airflow_imagesync.domain.unit import Unit, shortened
 from airflow_imagesync.engine.units import run_unit
 from airflow_imagesync.errors import ConfigError, ImagesFailed
-from airflow_imagesync.operators.base import ConfiguredOperator, mistakes_fail, said
+from airflow_imagesync.operators.base import ConfiguredOperator, lines_for_log, mistakes_fail, said
+from airflow_imagesync.operators.earlier import EarlierTries
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 #: The XCom that holds a task's results, also those of a task that failed.
 RESULT_KEY = "result"
-_COPIED_KEY = "copied"
-#: What of a copied image can't be seen later.
-_KEPT = ("bytes_copied", "bytes_mounted", "bytes_skipped", "seconds", "note")
 _SHOWN_ERRORS = 3
-
-logger = logging.getLogger(__name__)
 
 
 class ImageSyncOperator(ConfiguredOperator):
@@ -83,7 +77,7 @@ class ImageSyncOperator(ConfiguredOperator):
             else:
                 unit = Unit(self.label, config.rules, whole=tuple(rule.index for rule in config.rules))
             # Whether the connections fit at all was found out when the unit was planned.
-            config = self.with_sides(config, *_repositories(unit), must_fit=self.unit is None)
+            config = self.with_connections(config, *_repositories(unit), must_fit=self.unit is None)
         if self.unit is None:
             for warning in config.warnings:
                 self.log.warning("%s", warning)
@@ -91,7 +85,7 @@ class ImageSyncOperator(ConfiguredOperator):
         with self.engine(config) as engine:
             report = run_unit(engine, unit, done=earlier.unfinished)
         report = earlier.joined(report)
-        self.log.info("%s", report_text(report))
+        self.log.info("%s", lines_for_log(report_text(report)))
         ti: Any = context["ti"]
         ti.xcom_push(
             key=RESULT_KEY,
@@ -120,60 +114,6 @@ def _repositories(unit: Unit) -> tuple[set[Repository], set[Repository]]:
     destinations = {ImageReference.parse(one.destination).repository for one in unit.images}
     destinations |= {to.repository for rule in unit.rules for to in rule.destinations}
     return sources, destinations
-
-
-class EarlierTries:
-    """
-    What earlier tries of a task copied, so that the last one can tell, and forces nothing twice.
-
-    Kept in the task state store, which outlives a try and a clear: Airflow removes a task's XComs before each try. It
-    exists since Airflow 3.3, and what is in it is a hint: without it, images of earlier tries count as the same.
-
-    :param context: the context of the task
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._store: Any = context.get("task_state_store")
-        kept: Any = None
-        if self._store is not None:
-            try:
-                kept = self._store.get(_COPIED_KEY, default=None)
-            except Exception:  # whatever a store's backend raises
-                logger.warning("what earlier tries copied can't be read, and counts as the same", exc_info=True)
-        kept = kept if isinstance(kept, dict) else {}
-        self._rows: dict[tuple[str, str], dict[str, Any]] = {
-            (row["source"], row["destination"]): row for row in kept.get("images", ())
-        }
-        #: The images that a try copied that left others undone, as source and destination.
-        self.unfinished: frozenset[tuple[str, str]] = frozenset() if kept.get("finished") else frozenset(self._rows)
-
-    def joined(self, report: SyncReport) -> SyncReport:
-        """
-        Return the report with what earlier tries copied told as copied, and keep that for later ones.
-
-        :param report: the report of this try
-        """
-        images = tuple(self._told(one) for one in report.images)
-        copied = [one for one in images if one.state is ResultState.COPIED]
-        if self._store is not None and copied:
-            finished = all(one.state is not ResultState.FAILED for one in images)
-            try:
-                self._store.set(_COPIED_KEY, {"finished": finished, "images": _kept(copied)})
-            except Exception:  # the images are there
-                logger.warning("what was copied can't be kept for a later try's report", exc_info=True)
-        return replace(report, images=images)
-
-    def _told(self, image: ImageResult) -> ImageResult:
-        row = self._rows.get((image.source, image.destination))
-        if image.state is not ResultState.SAME or row is None or row["digest"] != image.digest:
-            return image
-        return replace(image, state=ResultState.COPIED, **{key: row[key] for key in _KEPT})
-
-
-def _kept(images: Iterable[ImageResult]) -> list[dict[str, Any]]:
-    # Airflow warns above 64 KiB, and digests would make most of it.
-    keys = ("source", "destination", "digest", *_KEPT)
-    return [{key: value for key, value in one.dump().items() if key in keys} for one in images]
 
 
 def _failure(report: SyncReport) -> str:

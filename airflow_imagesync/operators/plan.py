@@ -14,7 +14,7 @@ from airflow_imagesync.domain.results import unchanged_rows
 from airflow_imagesync.domain.rules import SyncConfig
 from airflow_imagesync.domain.unit import DEFAULT_IMAGES_PER_UNIT, cut_units
 from airflow_imagesync.errors import SyncCancelled
-from airflow_imagesync.operators.base import ConfiguredOperator, as_bool, mistakes_fail
+from airflow_imagesync.operators.base import ConfiguredOperator, as_bool, lines_for_log, mistakes_fail
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -69,7 +69,7 @@ class ImageSyncPlanOperator(ConfiguredOperator):
             plan = engine.plan()
             if engine.cancelled:
                 raise SyncCancelled("planning was stopped")
-        self.log.info("%s", plan_text(plan))
+        self.log.info("%s", lines_for_log(plan_text(plan)))
         units = cut_units(
             plan,
             config.rules,
@@ -86,7 +86,7 @@ class ImageSyncPlanOperator(ConfiguredOperator):
 
     def _configuration(self) -> SyncConfig:
         config = self.read_config()
-        return self.with_sides(
+        return self.with_connections(
             config,
             {rule.source for rule in config.rules},
             {to.repository for rule in config.rules for to in rule.destinations},

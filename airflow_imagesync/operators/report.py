@@ -27,7 +27,7 @@ from airflow_imagesync.domain.render import (
 )
 from airflow_imagesync.domain.report import SyncReport
 from airflow_imagesync.domain.results import join_results
-from airflow_imagesync.operators.base import plain_path, said
+from airflow_imagesync.operators.base import lines_for_log, plain_path, said
 from airflow_imagesync.operators.image_sync import RESULT_KEY
 from airflow_imagesync.operators.plan import DRY_RUN_KEY, PLAN_KEY, UNCHANGED_KEY
 
@@ -111,16 +111,14 @@ class ImageSyncReportOperator(BaseOperator):
 
         :param ti: the task instance that runs
         """
-        planned = ti.xcom_pull(task_ids=self.plan_task_id, key=PLAN_KEY) or {}
+        planned = self._plan(ti)
         now = datetime.now(UTC).isoformat()
         metadata = {"dag_id": ti.dag_id, "run_id": ti.run_id, "started": planned.get("started", now), "written": now}
         folder = self._folder(ti)
         latest = _read(folder / f"{_LATEST}.json") if folder is not None else None
-        if latest is not None and str(_metadata(latest).get("started", "")) > metadata["started"]:
-            latest = None  # an older run was cleared
-            is_latest = False
-        else:
-            is_latest = True
+        is_latest = latest is None or str(_metadata(latest).get("started", "")) <= metadata["started"]
+        if not is_latest:  # an older run was cleared
+            latest = None
         if "totals" not in planned:
             account = self._account_unplanned(planned.get("error"), metadata, latest)
         elif planned["dry_run"]:
@@ -128,6 +126,16 @@ class ImageSyncReportOperator(BaseOperator):
         else:
             account = self._account_run(ti, metadata, latest)
         return replace(account, is_latest=is_latest and not account.dry_run)
+
+    def _plan(self, ti: Any) -> dict[str, Any]:
+        """Return how planning went; without ``totals`` there is no plan."""
+        planned: dict[str, Any] = ti.xcom_pull(task_ids=self.plan_task_id, key=PLAN_KEY) or {}
+        match _state(ti, self.plan_task_id):
+            case "upstream_failed":  # an earlier plan of this run may have left something
+                return {"error": f"a task before {self.plan_task_id} failed"}
+            case "failed":  # perhaps after it had planned, for what Airflow does with what it returned
+                return {key: value for key, value in planned.items() if key != "totals"}
+        return planned
 
     def publish(self, ti: Any, account: Account) -> dict[str, Any]:
         """
@@ -188,7 +196,7 @@ class ImageSyncReportOperator(BaseOperator):
         )
         if self.report_path is not None:
             report = with_failing(report, _before(latest, ti.run_id))
-        self.log.info("%s", report_text(report))
+        self.log.info("%s", lines_for_log(report_text(report)))
         return Account(
             report_summary(report),
             report_document(report, metadata),
@@ -219,10 +227,10 @@ class ImageSyncOutcomeOperator(ImageSyncReportOperator):
         """Return the report in short, or fail with what it says."""
         ti: Any = context["ti"]
         see = f"see the log of the task {self.report_task_id}"
+        if _state(ti, self.report_task_id) == "skipped":
+            raise AirflowSkipException("the report was skipped")
         report = ti.xcom_pull(task_ids=self.report_task_id, key=REPORT_KEY)
         if report is None:
-            if _state(ti, self.report_task_id) == "skipped":
-                raise AirflowSkipException("the report was skipped")
             raise AirflowFailException(f"there is no report of this run; {see}")
         written = ti.xcom_pull(task_ids=self.report_task_id) is not None
         if not _is_good(report):

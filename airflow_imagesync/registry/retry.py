@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from airflow_imagesync.errors import ImageSyncError, SyncCancelled
+from airflow_imagesync.errors import DigestMismatch, ImageSyncError, RegistryError, SyncCancelled
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,8 @@ T = TypeVar("T")
 #: The longest wait, in seconds, that is sat out here. Docker Hub's window is six hours: whoever schedules the run
 #: is better placed to wait for that.
 MAX_RETRY_AFTER = 60.0
-_STOPPED = "the run was stopped before this was finished"
+#: What is said of everything that a stopped run leaves undone.
+STOPPED = "the run was stopped before this was finished"
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,17 @@ class RetryPolicy:
     def call(self, function: Callable[[], T], what: str) -> T:
         """Return what `function` returns, called again while it raises temporary errors of ours.
 
-        `what` names the exchange in the log. Raises the last error, or SyncCancelled.
+        Content that does not hash to its digest is fetched once more: once may be a bad wire, twice is a damaged
+        source, or a destination that alters what it gets. `what` names the exchange in the log. Raises the last error,
+        or SyncCancelled.
         """
         self.check()
         try:
             return function()
         except ImageSyncError as error:
             # tenacity costs more than a HEAD's own bookkeeping, so it comes in only when something failed.
+            content_was_wrong = _says_wrong_content(error) and not error.tried
+            error.temporary = error.temporary or content_was_wrong
             if not self.should_retry(error):
                 raise self.final(error) from error.__cause__
             first = error
@@ -62,10 +67,16 @@ class RetryPolicy:
         failures = [first]
 
         def attempt() -> T:
+            nonlocal content_was_wrong
             if failures:
                 raise failures.pop()
             self.check()
-            return function()
+            try:
+                return function()
+            except ImageSyncError as error:
+                if _says_wrong_content(error):
+                    error.temporary, content_was_wrong = not content_was_wrong, True
+                raise
 
         try:
             return retrying(attempt)
@@ -75,7 +86,7 @@ class RetryPolicy:
     def check(self) -> None:
         """Raise SyncCancelled when the run was told to stop."""
         if self.cancelled.is_set():
-            raise SyncCancelled(_STOPPED)
+            raise SyncCancelled(STOPPED)
 
     def final(self, error: ImageSyncError) -> ImageSyncError:
         """Return what to raise when `error` is not retried (any more).
@@ -84,7 +95,7 @@ class RetryPolicy:
         stop, since that is why connections broke.
         """
         if self.cancelled.is_set() and not isinstance(error, SyncCancelled):
-            return SyncCancelled(_STOPPED)
+            return SyncCancelled(STOPPED)
         error.tried = True
         return error
 
@@ -119,3 +130,7 @@ class RetryPolicy:
             state.next_action.sleep if state.next_action is not None else 0.0,
             state.outcome.exception() if state.outcome is not None else None,
         )
+
+
+def _says_wrong_content(error: ImageSyncError) -> bool:
+    return isinstance(error, DigestMismatch) or (isinstance(error, RegistryError) and "DIGEST_INVALID" in error.codes)

@@ -16,7 +16,6 @@ from airflow_imagesync.domain.digest import algorithm, is_digest
 from airflow_imagesync.domain.manifest import Descriptor
 from airflow_imagesync.errors import (
     ContentError,
-    DigestMismatch,
     ImageSyncError,
     ProtocolError,
     RegistryError,
@@ -60,20 +59,12 @@ class BlobUploads:
         Raises what source or destination answered.
         """
         retry = self._client.retry
-        content_was_wrong = False
 
         def once() -> UploadOutcome:
-            nonlocal content_was_wrong
-            try:
-                # All slots together: transfers in opposite directions must not wait for each other.
-                with hold(self._client.limiter, source.client.limiter):
-                    retry.check()
-                    return self._try(path, descriptor, source, mount_from)
-            except (DigestMismatch, RegistryError) as error:
-                if isinstance(error, DigestMismatch) or "DIGEST_INVALID" in error.codes:
-                    # Once may be a bad wire; twice is a damaged source, or a destination that alters what it gets.
-                    error.temporary, content_was_wrong = not content_was_wrong, True
-                raise
+            # All slots together: transfers in opposite directions must not wait for each other.
+            with hold(self._client.limiter, source.client.limiter):
+                retry.check()
+                return self._try(path, descriptor, source, mount_from)
 
         return retry.call(once, f"the upload of {descriptor.digest} to {self._client.registry}/{path}")
 

@@ -29,8 +29,9 @@ module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 for _ in sys.stdin:
     run = module.dag.test()
-    states = {f"{ti.task_id}[{ti.map_index}]" if ti.map_index >= 0 else ti.task_id: ti.state for ti in run.get_task_instances()}
-    print("RUN " + json.dumps({"id": run.run_id, "state": run.state, "tasks": states}), flush=True)
+    states = {(ti.task_id, ti.map_index): ti.state for ti in run.get_task_instances()}
+    tasks = {task if index < 0 else f"{task}[{index}]": state for (task, index), state in states.items()}
+    print("RUN " + json.dumps({"id": run.run_id, "state": run.state, "tasks": tasks}), flush=True)
 """
 
 RunDag = Callable[[], dict[str, Any]]

@@ -35,9 +35,9 @@ def test_the_test_button_says_who_the_registry_answers(
     define: Define, source_registry: DistributionRegistry, htpasswd_registry: DistributionRegistry
 ) -> None:
     ok, message = define(host=source_registry.host, **INSECURE).test_connection()
-    assert (ok, message) == (True, f"{source_registry.url} is a registry and answers anonymously")
+    assert (ok, message) == (True, f"{source_registry.url} is a registry and accepts requests of anybody")
     ok, message = define(host=htpasswd_registry.host, login=USER, password=PASSWORD, **INSECURE).test_connection()
-    assert (ok, message) == (True, f"{htpasswd_registry.url} is a registry and answers as {USER}")
+    assert (ok, message) == (True, f"{htpasswd_registry.url} is a registry and accepts requests of {USER}")
 
 
 def test_a_port_of_its_own_counts(define: Define, source_registry: DistributionRegistry) -> None:
@@ -50,7 +50,10 @@ def test_a_token_service_is_asked(define: Define, token_registry: DistributionRe
     assert ok, message
     extra = {"insecure": True, "identity_token": f"identity-of-{USER}"}
     ok, message = define(host=token_registry.host, extra=extra).test_connection()
-    assert (ok, message) == (True, f"{token_registry.url} is a registry and answers with its token")
+    assert (ok, message) == (
+        True,
+        f"{token_registry.url} is a registry and accepts requests of the holder of the token",
+    )
 
 
 def test_a_certificate_is_verified_with_the_authority_given(
@@ -95,6 +98,7 @@ def test_a_registry_that_speaks_the_other_protocol_is_told(
         pytest.param({"host": "quay.io/team"}, "is not a registry", id="path"),
         pytest.param({"conn_type": "aws", "login": "key"}, "has the type 'aws' and no host", id="other-type"),
         pytest.param({"host": "quay.io", "extra": {"insecure": "perhaps"}}, "extra field 'insecure'", id="extra"),
+        pytest.param({"host": "quay.io", "extra": "[1]"}, "its extra is no JSON object", id="extra-no-object"),
         pytest.param({"host": "127.0.0.1:1", "extra": {"ca_file": "/gone.pem"}}, "/gone.pem", id="ca-file"),
     ],
 )

@@ -138,6 +138,50 @@ def test_without_a_task_state_store_a_retry_counts_what_is_there_as_the_same(
         assert [one["state"] for one in run.xcom("sync", "result")["images"]] == expected
 
 
+def test_a_store_that_fails_or_holds_something_else_costs_no_image(
+    source_registry: DistributionRegistry,
+    destination_registry: DistributionRegistry,
+    write_config: WriteConfig,
+    repository_prefix: str,
+) -> None:
+    class BrokenStore:
+        def get(self, *arguments: Any, **more: Any) -> Any:
+            raise RuntimeError("no store")
+
+        set = get
+
+    name = f"{repository_prefix}/app"
+    images.push(source_registry.url, name, ONE, ["v1"])
+    config = write_config(
+        {"source": f"{source_registry.host}/{name}", "destination": f"{destination_registry.host}/{name}"}
+    )
+    operator = ImageSyncOperator(task_id="sync", config=config)
+    assert Run().execute(operator, store=False, task_state_store=BrokenStore())["copied"] == 1
+    run = Run()
+    run.stores["sync", -1] = {"copied": "something else"}
+    assert run.execute(operator)["same"] == 1
+
+
+def test_what_somebody_else_brought_between_two_tries_is_not_told_as_copied(
+    source_registry: DistributionRegistry,
+    destination_registry: DistributionRegistry,
+    write_config: WriteConfig,
+    repository_prefix: str,
+) -> None:
+    name = f"{repository_prefix}/app"
+    images.push(source_registry.url, name, ONE, ["v1"])
+    config = write_config(
+        {"source": f"{source_registry.host}/{name}:v1,v2", "destination": f"{destination_registry.host}/{name}"}
+    )
+    run = Run()
+    for expected in ("copied", "same"):
+        with pytest.raises(AirflowFailException):
+            run.execute(ImageSyncOperator(task_id="sync", config=config))
+        assert run.xcom("sync", "result")["images"][0]["state"] == expected
+        for registry in (source_registry, destination_registry):
+            images.push(registry.url, name, TWO, ["v1"])
+
+
 def test_a_retry_forces_nothing_that_an_earlier_try_copied(
     source_registry: DistributionRegistry,
     destination_registry: DistributionRegistry,
@@ -380,6 +424,22 @@ def test_a_connection_for_one_registry_leaves_the_units_of_others_alone(
         assert run.execute(sync, map_index=index)["copied"] == 1
 
 
+def test_a_task_looks_up_only_the_connections_it_needs(
+    source_registry: DistributionRegistry,
+    destination_registry: DistributionRegistry,
+    write_config: WriteConfig,
+    repository_prefix: str,
+) -> None:
+    """What a worker never had, it can't lose; and a connection that is missing stops only who needs it."""
+    name = f"{repository_prefix}/app"
+    images.push(source_registry.url, name, ONE, ["v1"])
+    config = write_config(
+        {"source": f"{source_registry.host}/{name}:v1", "destination": f"{destination_registry.host}/{name}"},
+        registries={"registry.invalid": {"conn_id": "nowhere"}},
+    )
+    assert Run().execute(ImageSyncOperator(task_id="sync", config=config))["copied"] == 1
+
+
 def slow_image() -> images.BuiltManifest:
     return images.image([images.Blob(f"layer {number}".encode() * 100) for number in range(40)], "linux/amd64")
 
@@ -425,6 +485,33 @@ def test_on_kill_stops_within_seconds_and_leaves_no_tag(
     ]
 
 
+def test_a_timeout_stops_within_seconds_and_leaves_no_tag(
+    source_registry: DistributionRegistry,
+    destination_registry: DistributionRegistry,
+    write_config: WriteConfig,
+    repository_prefix: str,
+) -> None:
+    from airflow.sdk.exceptions import AirflowTaskTimeout
+    from airflow.sdk.execution_time.timeout import timeout
+
+    name = f"{repository_prefix}/app"
+    images.push(source_registry.url, name, slow_image(), ["v1"])
+    with LatencyProxy(destination_registry.host, delay=0.5) as proxy:
+        config = write_config(
+            {"source": f"{source_registry.host}/{name}:v1", "destination": f"{proxy.host}/{name}"},
+            registries={proxy.host: {"insecure": True}},
+            concurrency=1,
+        )
+        began = time.monotonic()
+        # As Airflow's task runner does it.
+        with pytest.raises(AirflowTaskTimeout), timeout(4):
+            Run().execute(ImageSyncOperator(task_id="sync", config=config))
+        assert time.monotonic() - began < 8
+    sent = [one for one in destination_registry.requests_log() if name in one.path]
+    assert writes(sent)
+    assert not [one for one in sent if one.path.endswith("/manifests/v1") and one.method == "PUT"]
+
+
 def test_a_task_killed_before_it_began_copies_nothing(
     source_registry: DistributionRegistry,
     destination_registry: DistributionRegistry,
@@ -468,5 +555,5 @@ def test_what_is_kept_for_a_later_try_stays_small(
     )
     run = Run()
     run.execute(ImageSyncOperator(task_id="sync", config=config))
-    assert len(json.dumps(run.stores["sync", -1])) < 32 * 1024
+    assert len(json.dumps(run.stores["sync", -1])) < 16 * 1024
     assert len(json.dumps(run.xcom("sync", "result"))) < 50 * 1024

@@ -179,8 +179,9 @@ def test_a_run_that_could_not_be_planned_says_so_and_keeps_in_mind_what_failed_b
         assert sync.failing() == [1]
     with pytest.raises(AirflowFailException, match=r"^the run could not be planned: .* there is no such file$"):
         sync.outcome(run)
+    # Cleared after the mistake was mended, it counts as the second run.
     sync.config.write_text(config)
-    sync.all(Run(run_id="scheduled__3"))
+    sync.all(run)
     assert sync.failing() == [2]
 
 
@@ -190,6 +191,19 @@ def test_a_plan_that_left_nothing_is_looked_for_in_its_log(sync: Sync) -> None:
     assert sync.report(run)["summary"] == "the run could not be planned: see the log of the task plan"
     with pytest.raises(AirflowFailException):
         sync.outcome(run)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [("upstream_failed", "a task before plan failed"), ("failed", "see the log of the task plan")],
+)
+def test_what_an_earlier_plan_of_the_run_left_does_not_pass_for_a_plan(state: str, expected: str, sync: Sync) -> None:
+    """Airflow removes a task's XComs when the task starts, which it may not do again."""
+    sync.push("late", "v1")
+    run = Run()
+    sync.all(run)
+    run.states = {"plan": state}
+    assert sync.report(run)["summary"] == f"the run could not be planned: {expected}"
 
 
 def test_where_the_plan_was_skipped_there_is_nothing_to_report(sync: Sync) -> None:

@@ -181,8 +181,19 @@ def test_bytes_that_do_not_hash_to_their_digest_are_refused(
     front: Front, client: RegistryClient, path: str, reference: str
 ) -> None:
     front.on("GET", "/manifests/", corrupt(at=20))
-    with pytest.raises(DigestMismatch, match="the content was altered on its way"):
+    with pytest.raises(DigestMismatch, match="the content was altered on its way") as caught:
         client.get_manifest(path, reference)
+    # Once may be the wire; twice is the registry.
+    assert len(front.seen("GET")) == 2
+    assert not caught.value.temporary
+
+
+def test_a_byte_that_flips_once_does_no_harm(front: Front, client: RegistryClient, path: str) -> None:
+    front.on("GET", "", corrupt(at=20), times=1)
+    manifest = client.get_manifest(path, "v1")
+    front.on("GET", "", corrupt(at=20), times=1)
+    assert manifest.config is not None
+    assert client.read_config(path, manifest.config) == IMAGE.blobs[0].data
 
 
 def test_another_manifest_under_a_digest_is_refused(scripted: Front) -> None:

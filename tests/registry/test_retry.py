@@ -8,6 +8,7 @@ import pytest
 
 from airflow_imagesync.errors import (
     ContentError,
+    DigestMismatch,
     ImageSyncError,
     NotFound,
     RateLimited,
@@ -74,6 +75,20 @@ def test_what_was_tried_enough_below_is_not_tried_again_above() -> None:
     with pytest.raises(TransportError):
         policy.call(lambda: policy.call(function, "inner"), "outer")
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [lambda: DigestMismatch("wrong"), lambda: RegistryError("wrong", codes=["DIGEST_INVALID"])],
+    ids=["by-us", "by-the-registry"],
+)
+def test_wrong_content_is_asked_for_once_more_and_then_final(error: Callable[[], ImageSyncError]) -> None:
+    function, calls = failing(1, error)
+    assert RetryPolicy(**POLICY).call(function, "it") == "done"
+    function, calls = failing(9, error)
+    with pytest.raises(ImageSyncError) as caught:
+        RetryPolicy(**POLICY).call(function, "it")
+    assert (len(calls), caught.value.temporary) == (2, False)
 
 
 def test_waits_double_up_to_a_limit_and_differ() -> None:

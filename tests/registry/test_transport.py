@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 import trustme
 
 from airflow_imagesync.errors import ProtocolError, TransportError
-from airflow_imagesync.registry.connection import Sockets, Timeouts
+from airflow_imagesync.registry.connection import Adapter, Sockets, Timeouts
 from airflow_imagesync.registry.transport import CHUNK, Transport, discard, read_all, read_piece
 from devtools.distribution import DistributionRegistry
 from tests.support.clients import SHORT
@@ -164,6 +165,30 @@ def test_an_error_that_a_body_raises_passes_through_and_cuts_the_request(front: 
     with pytest.raises(ProtocolError, match="the source is damaged"):
         Transport().send("PUT", front.url, {}, Broken(4))
     assert all(one.status is None for one in front.requests)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://h:400/a", "http://h:400/b?c=/d", True),
+        ("http://h:4001", "http://h:400/a", False),
+        ("http://h:4001?x=1", "http://h:400/a", False),
+        ("http://h/a", "https://h/a", False),
+        ("http://h/a", "http://i/a", False),
+    ],
+)
+def test_hosts_have_connections_of_their_own(one: str, other: str, same: bool) -> None:
+    adapter = Adapter(2, Timeouts(), Sockets(), None)
+
+    def pool(url: str) -> object:
+        request = requests.PreparedRequest()
+        request.url = url
+        return adapter.get_connection_with_tls_context(request, None)
+
+    assert (pool(one) is pool(other)) is same
+    for number in range(200):
+        pool(f"http://h{number}/")
+    assert pool(one) is pool(one)
 
 
 # What comes back

@@ -7,13 +7,21 @@ from collections.abc import Iterable, Mapping
 from tests.support.front import Action, Exchange, HungUp, pass_through
 
 
-def answer(status: int, headers: Mapping[str, str] | None = None, body: bytes = b"", *, early: bool = False) -> Action:
-    """Answer in the registry's place; `early` without reading the request's body."""
+def answer(
+    status: int,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    *,
+    early: bool = False,
+    after: float = 0.0,
+) -> Action:
+    """Answer in the registry's place, so many seconds later; `early` without reading the request's body."""
 
     def act(exchange: Exchange) -> None:
         if not early:
             for _ in exchange.body():
                 pass
+        exchange.stall(after)
         exchange.reply(status, (headers or {}).items(), body)
 
     return act

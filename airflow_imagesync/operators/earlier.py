@@ -1,0 +1,80 @@
+"""What earlier tries of a task did, kept where Airflow lets it outlive a try."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_KEY = "copied"
+#: What of a copied image can't be seen later.
+_KEPT = ("bytes_copied", "bytes_mounted", "bytes_skipped", "seconds", "note")
+#: As much of a digest as is kept: Airflow warns above 64 KiB, and whole digests would make most of it.
+_DIGEST_LENGTH = len("sha256:") + 12
+
+logger = logging.getLogger(__name__)
+
+
+class EarlierTries:
+    """
+    What earlier tries of a task copied, so that the last one can tell, and forces nothing twice.
+
+    Airflow removes a task's XComs before each try; its task state store, there since Airflow 3.3, outlives tries and
+    clears. What is in it is a hint: without it, images of earlier tries count as the same.
+
+    :param context: the context of the task
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._store: Any = context.get("task_state_store")
+        kept: Any = None
+        if self._store is not None:
+            try:
+                kept = self._store.get(_KEY, default=None)
+            except Exception:  # whatever a store's backend raises
+                logger.warning("what earlier tries copied can't be read, and counts as the same", exc_info=True)
+        kept = kept if isinstance(kept, dict) else {}
+        self._rows: dict[tuple[str, str], list[Any]] = {
+            (source, destination): row for source, destination, *row in kept.get("images", ())
+        }
+        #: The images that a try copied that left others undone, as source and destination.
+        self.unfinished: frozenset[tuple[str, str]] = frozenset() if kept.get("finished") else frozenset(self._rows)
+
+    def joined(self, report: SyncReport) -> SyncReport:
+        """
+        Return the report with what earlier tries copied told as copied, and keep that for later ones.
+
+        :param report: the report of this try
+        """
+        images = tuple(self._told(one) for one in report.images)
+        copied = [one for one in images if one.state is ResultState.COPIED]
+        if self._store is not None and copied:
+            finished = all(one.state is not ResultState.FAILED for one in images)
+            try:
+                self._store.set(_KEY, {"finished": finished, "images": [_row(one) for one in copied]})
+            except Exception:  # the images are there
+                logger.warning("what was copied can't be kept for a later try's report", exc_info=True)
+        return replace(report, images=images)
+
+    def _told(self, image: ImageResult) -> ImageResult:
+        row = self._rows.get((image.source, image.destination))
+        if image.state is not ResultState.SAME or row is None:
+            return image
+        digest, *values = row
+        if digest != _shortened(image.digest):
+            return image
+        return replace(image, state=ResultState.COPIED, **dict(zip(_KEPT, values, strict=True)))
+
+
+def _row(image: ImageResult) -> list[Any]:
+    values = image.dump()
+    return [image.source, image.destination, _shortened(image.digest), *(values[key] for key in _KEPT)]
+
+
+def _shortened(digest: str | None) -> str:
+    return (digest or "")[:_DIGEST_LENGTH]
