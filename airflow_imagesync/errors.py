@@ -31,7 +31,7 @@ from dataclasses import dataclass
 class ImageSyncError(Exception):
     """Base of all errors of this package.
 
-    ``tried`` is set once the request was repeated as often as the policy allows, so that nobody above repeats all of it.
+    ``tried`` is set once the request was repeated as often as the policy allows, so that nobody above repeats it all.
     """
 
     temporary: bool = False

@@ -212,9 +212,7 @@ class DistributionRegistry:
             if match is None or match["agent"] == _INSTANCE_HEADER:
                 continue
             entries.append(
-                LoggedRequest(
-                    match["method"], match["path"], int(match["status"]), int(match["size"]), match["agent"]
-                )
+                LoggedRequest(match["method"], match["path"], int(match["status"]), int(match["size"]), match["agent"])
             )
         return entries
 
@@ -268,9 +266,7 @@ class DistributionRegistry:
     def _environment(self) -> dict[str, str]:
         # REGISTRY_... in the environment overrides the configuration, and 3.x looks for a trace collector
         # unless told not to.
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "OTEL_"))
-        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "OTEL_"))}
         return {**kept, "OTEL_TRACES_EXPORTER": "none"}
 
     def _configuration(self) -> dict[str, Any]:
@@ -391,7 +387,5 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in changes.items():
         known = result.get(key)
-        result[key] = (
-            _merged(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
-        )
+        result[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
     return result

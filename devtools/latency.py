@@ -110,9 +110,7 @@ class _Server:
             to_upstream.close()
             to_client.close()
 
-    async def _forward_requests(
-        self, client: asyncio.StreamReader, to_upstream: asyncio.StreamWriter
-    ) -> None:
+    async def _forward_requests(self, client: asyncio.StreamReader, to_upstream: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 head = await client.readuntil(b"\r\n\r\n")

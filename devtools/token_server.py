@@ -171,14 +171,10 @@ class TokenServer:
         user, refusal = self._who(method, authorization, form)
         if refusal is None:
             token = self.token(user, *scopes)
-            issued_at = (
-                datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            )
+            issued_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             status = 200
             content: dict[str, Any] = {"expires_in": int(self.lifetime), "issued_at": issued_at}
-            content |= (
-                {"access_token": token} if method == "POST" else {"token": token, "access_token": token}
-            )
+            content |= {"access_token": token} if method == "POST" else {"token": token, "access_token": token}
         else:
             status, content = (
                 401,
@@ -198,9 +194,7 @@ class TokenServer:
         )
         return status, content
 
-    def _who(
-        self, method: str, authorization: str | None, form: Mapping[str, str]
-    ) -> tuple[str | None, str | None]:
+    def _who(self, method: str, authorization: str | None, form: Mapping[str, str]) -> tuple[str | None, str | None]:
         """Return the user, None for an anonymous one, and why the login is refused, if it is."""
         if method == "POST" and form.get("grant_type") == "refresh_token":
             user = self._identity_tokens.get(form.get("refresh_token", ""))

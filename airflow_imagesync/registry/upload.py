@@ -170,6 +170,7 @@ class BlobUploads:
         """Tell the registry that an upload will not go on; it forgets it by itself sooner or later."""
         if self._client.retry.cancelled.is_set():
             return
-        scopes = (repository_scope(path, "pull", "push"),)
+        # A right of its own: what is needed for uploads must not come to depend on it.
+        scopes = (repository_scope(path, "delete", "pull", "push"),)
         with suppress(ImageSyncError):
             discard(self._client.exchange("DELETE", location, scopes))

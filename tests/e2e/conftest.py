@@ -110,6 +110,7 @@ class Site:
 @pytest.fixture(scope="session")
 def site(
     tmp_path_factory: pytest.TempPathFactory,
+    airflow_database: Path,
     source_registry: DistributionRegistry,
     destination_registry: DistributionRegistry,
     htpasswd_registry: DistributionRegistry,
@@ -165,6 +166,7 @@ def site(
         reached = {"conn_type": "oci_registry", "extra": {"insecure": True}}
         airflow = AirflowServer(
             home,
+            airflow_database,
             {
                 "AIRFLOW__CORE__MAX_MAP_LENGTH": "3",
                 "AIRFLOW_CONN_SRC": json.dumps({**reached, "host": source.host}),

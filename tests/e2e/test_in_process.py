@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import pytest
 from devtools import images
 from devtools.distribution import DistributionRegistry
 from tests.support.skopeo import Skopeo
+
+pytestmark = pytest.mark.slow
 
 IMAGE = images.image([images.Blob(b"one" * 1000)], "linux/amd64")
 INDEX = images.index([IMAGE, images.image([images.Blob(b"arm")], "linux/arm64")])
@@ -39,7 +42,6 @@ RunDag = Callable[[], dict[str, Any]]
 
 @pytest.fixture
 def run_dag(
-    airflow_home: Path,
     airflow_database: Path,
     tmp_path: Path,
     source_registry: DistributionRegistry,
@@ -52,7 +54,10 @@ def run_dag(
         "rules": [{"source": f"{hosts[0]}/tested/app", "destination": f"{hosts[1]}/tested/app"}],
     }
     (tmp_path / "tested.json").write_text(json.dumps(config))
-    path = airflow_home / "dags" / "tested.py"
+    home = tmp_path / "home"
+    path = home / "dags" / "tested.py"
+    path.parent.mkdir(parents=True)
+    shutil.copy(airflow_database, home)
     path.write_text(
         "from airflow_imagesync.dag_factory import image_sync_dag\n"
         f"dag = image_sync_dag({str(tmp_path / 'tested.json')!r}, dag_id='tested', report_path={str(tmp_path)!r})\n"
@@ -62,7 +67,7 @@ def run_dag(
         log.open("w") as errors,
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(path)],
-            env=dict(os.environ),
+            env={**os.environ, "AIRFLOW_HOME": str(home)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -87,7 +92,6 @@ def run_dag(
         finally:
             stdin.close()
             stdout.read()
-    path.unlink()
 
 
 def test_copies_then_has_nothing_to_do_then_is_red_for_one_broken_image(

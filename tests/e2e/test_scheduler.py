@@ -16,6 +16,8 @@ from tests.e2e.conftest import PLANTED, Site
 from tests.support import PASSWORD, USER
 from tests.support.skopeo import Skopeo
 
+pytestmark = pytest.mark.slow
+
 IMAGE = images.image([images.Blob(b"one" * 1000)], "linux/amd64")
 INDEX = images.index([IMAGE, images.image([images.Blob(b"arm")], "linux/arm64")])
 

@@ -137,6 +137,7 @@ def test_one_image_that_can_not_be_compared_does_not_stop_the_others(world: Worl
 @pytest.mark.parametrize(("silent", "temporary"), [(True, True), (False, False)], ids=["no-answer", "no-rights"])
 def test_a_failure_says_whether_it_may_pass_by_itself(world: World, silent: bool, temporary: bool) -> None:
     world.push(NEW, "v1")
+    world.retries = 0
     world.source.on(None, "/manifests/", wait() if silent else answer(403))
     (image,) = world.plan(world.rule("v1")).images
     assert (image.state, image.temporary) == ("failed", temporary)

@@ -370,6 +370,21 @@ def test_a_refusal_is_final_and_says_what_to_check(route: Route, status: int, bo
     assert route.done("DELETE") == 1
 
 
+def test_giving_up_a_session_asks_for_more_rights_only_for_that(
+    route: Route, token_registry: DistributionRegistry, token_server: TokenServer
+) -> None:
+    before = len(token_server.requests)
+    with Front(token_registry.host) as front:
+        front.on("PUT", "", answer(403), times=1)
+        client = client_for(front, username=USER, password=PASSWORD)
+        with pytest.raises(Denied):
+            route.put(client)
+        assert route.put(client) is False
+        assert client.has_blob(route.path, BLOB.digest)
+    rights = [one.scopes[0].rpartition(":")[2] for one in token_server.requests[before:]]
+    assert rights == ["pull,push", "delete,pull,push"]
+
+
 def test_the_address_of_a_session_stays_out_of_messages(route: Route) -> None:
     route.destination.on("PUT", "", answer(403))
     with pytest.raises(Denied) as caught:
