@@ -89,24 +89,6 @@ def login_from_airflow(entry: Login) -> Login:
     :param entry: the login as configured
     :raises ConfigError: when Airflow knows no such connection, or it does not fit the login
     """
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowException
+    from airflow_imagesync.hooks.registry import RegistryHook
 
-    from airflow_imagesync.connections import connection_problem, login_from_connection
-
-    if entry.conn_id is None:
-        return entry
-    try:
-        found = BaseHook.get_connection(entry.conn_id)
-        extra = found.extra_dejson
-    except AirflowException as error:
-        raise connection_problem(entry, f"connection {entry.conn_id!r}: {error}") from error
-    return login_from_connection(
-        entry,
-        conn_id=entry.conn_id,
-        host=found.host,
-        port=found.port,
-        login=found.login,
-        password=found.password,
-        extra=extra,
-    )
+    return entry if entry.conn_id is None else RegistryHook(entry.conn_id).login(entry)

@@ -28,7 +28,7 @@ class DemoAirflow:
         # Nothing of the user's own Airflow may come in, and nothing of ours may go there.
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
-            # `airflow standalone` starts its parts as "airflow", which is not on PATH when make runs the environment's Python.
+            # `airflow standalone` starts its parts as "airflow", which is not on PATH when make runs this Python.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "AIRFLOW_HOME": str(folder / "airflow"),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),

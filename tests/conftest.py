@@ -79,21 +79,21 @@ def repository_prefix(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def source_registry() -> Iterator[DistributionRegistry]:
     """A registry that anybody may read and write, over plain HTTP."""
-    with DistributionRegistry() as registry:
+    with DistributionRegistry(in_shared_memory=True) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
 def destination_registry() -> Iterator[DistributionRegistry]:
     """A second one like it."""
-    with DistributionRegistry() as registry:
+    with DistributionRegistry(in_shared_memory=True) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
 def htpasswd_registry() -> Iterator[DistributionRegistry]:
     """A registry that asks for a password (Basic); USER and PASSWORD of tests.support are let in."""
-    with DistributionRegistry(htpasswd={USER: PASSWORD}) as registry:
+    with DistributionRegistry(htpasswd={USER: PASSWORD}, in_shared_memory=True) as registry:
         yield registry
 
 
@@ -111,7 +111,7 @@ def token_server() -> Iterator[TokenServer]:
 @pytest.fixture(scope="session")
 def token_registry(token_server: TokenServer) -> Iterator[DistributionRegistry]:
     """A registry that asks for a token (Bearer)."""
-    with DistributionRegistry(token_auth=token_server.token_auth) as registry:
+    with DistributionRegistry(token_auth=token_server.token_auth, in_shared_memory=True) as registry:
         yield registry
 
 
@@ -139,7 +139,7 @@ def tls_registry(
     issued = certificate_authority.issue_cert("127.0.0.1", "localhost")
     certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(key))
-    with DistributionRegistry(tls=(certificate, key)) as registry:
+    with DistributionRegistry(tls=(certificate, key, in_shared_memory=True)) as registry:
         yield registry
 
 

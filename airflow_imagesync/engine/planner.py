@@ -59,7 +59,7 @@ class Planner:
                 rows.append(failed_rule(rule, error))
                 continue
             for one in wanted:
-                key = (one.source, one.destination, rule.platforms)
+                key = (one.source, one.destination, frozenset(rule.platforms))
                 if key not in seen:
                     seen.add(key)
                     fresh.append(one)
