@@ -139,7 +139,7 @@ def tls_registry(
     issued = certificate_authority.issue_cert("127.0.0.1", "localhost")
     certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(key))
-    with DistributionRegistry(tls=(certificate, key, in_shared_memory=True)) as registry:
+    with DistributionRegistry(tls=(certificate, key), in_shared_memory=True) as registry:
         yield registry
 
 
