@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Self
 
 _PIECE = 64 * 1024
+# What TLS begins with. A client that tries it before it tries HTTP must not wait here for an answer.
+_TLS_HANDSHAKE = b"\x16"
 _CONTENT_LENGTH = re.compile(rb"^content-length:[ \t]*(\d+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _CHUNKED = re.compile(rb"^transfer-encoding:.*\bchunked[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
@@ -87,16 +89,25 @@ class _Server:
         self._host = host.strip("[]")
         self._port = int(port)
         self._delay = delay
+        # The event loop holds tasks weakly, and those of a connection that was closed are held by nobody else.
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
         try:
+            first = await client.read(1)
+            if first in (b"", _TLS_HANDSHAKE):
+                to_client.close()
+                return
             upstream, to_upstream = await asyncio.open_connection(self._host, self._port)
         except OSError:
             to_client.close()
             return
         # Answers are passed on as they come; only requests are read closely, to find where each one starts.
         answers = asyncio.create_task(_pump(upstream, to_client))
-        requests = asyncio.create_task(self._forward_requests(client, to_upstream))
+        requests = asyncio.create_task(self._forward_requests(first, client, to_upstream))
         try:
             await asyncio.wait({answers, requests}, return_when=asyncio.FIRST_COMPLETED)
             if requests.done() and to_upstream.can_write_eof() and not to_upstream.is_closing():
@@ -110,10 +121,13 @@ class _Server:
             to_upstream.close()
             to_client.close()
 
-    async def _forward_requests(self, client: asyncio.StreamReader, to_upstream: asyncio.StreamWriter) -> None:
+    async def _forward_requests(
+        self, first: bytes, client: asyncio.StreamReader, to_upstream: asyncio.StreamWriter
+    ) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while True:
-                head = await client.readuntil(b"\r\n\r\n")
+                head = first + await client.readuntil(b"\r\n\r\n")
+                first = b""
                 await asyncio.sleep(self._delay)
                 to_upstream.write(head)
                 if _CHUNKED.search(head):
