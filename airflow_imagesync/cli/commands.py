@@ -128,11 +128,7 @@ def _plan(arguments: Namespace, config: SyncConfig, console: Console | None, out
     codes = [interrupted, EXIT_FAILED if plan.totals["failed"] else EXIT_OK, _write_output(output, text)]
     if arguments.report is not None:
         metadata = _metadata(arguments, began, interrupted)
-        if arguments.report.suffix.lower() in MARKDOWN_SUFFIXES:
-            content = render.plan_markdown(plan, metadata)
-        else:
-            content = render.json_text(render.plan_document(plan, metadata))
-        codes.append(_write_file(arguments.report, content))
+        codes.append(_write_report(arguments.report, plan, metadata, render.plan_markdown, render.plan_document))
     return max(codes)
 
 
@@ -150,11 +146,7 @@ def _run(arguments: Namespace, config: SyncConfig, console: Console | None, outp
     codes = [interrupted, EXIT_FAILED if report.failed else EXIT_OK, _write_output(output, text)]
     if arguments.report is not None:
         metadata = _metadata(arguments, began, interrupted)
-        if arguments.report.suffix.lower() in MARKDOWN_SUFFIXES:
-            content = render.report_markdown(report, metadata)
-        else:
-            content = render.json_text(render.report_document(report, metadata))
-        codes.append(_write_file(arguments.report, content))
+        codes.append(_write_report(arguments.report, report, metadata, render.report_markdown, render.report_document))
     if arguments.success_images is not None:
         as_json = arguments.success_images.suffix.lower() == ".json"
         codes.append(_write_file(arguments.success_images, render.success_text(report, as_json=as_json)))
@@ -263,6 +255,20 @@ def _write_output(output: TextIO | None, text: str) -> int:
 
 def _write_file(path: Path, text: str) -> int:
     return _code_of(files.write_file(path, text))
+
+
+def _write_report(
+    path: Path,
+    outcome: Outcome,
+    metadata: dict[str, Any],
+    markdown: Callable[[Outcome, dict[str, Any]], str],
+    document: Callable[[Outcome, dict[str, Any]], dict[str, Any]],
+) -> int:
+    """Write a report in the form that its file's suffix names."""
+    as_markdown = path.suffix.lower() in MARKDOWN_SUFFIXES
+    return _write_file(
+        path, markdown(outcome, metadata) if as_markdown else render.json_text(document(outcome, metadata))
+    )
 
 
 def _code_of(problem: str | None) -> int:

@@ -39,6 +39,14 @@ def algorithm(digest: str) -> str:
     return digest.partition(":")[0]
 
 
+def contradicts(one: str, other: str) -> bool:
+    """Whether two digests can't be of the same content; a text that is no digest contradicts nothing.
+
+    Digests of different algorithms can't be compared.
+    """
+    return is_digest(one) and is_digest(other) and algorithm(one) == algorithm(other) and one != other
+
+
 def digest_of(content: bytes, like: str = "sha256") -> str:
     """Return the digest of `content`, with the algorithm of `like` (a digest or the name of an algorithm)."""
     name = algorithm(like)

@@ -8,9 +8,9 @@ from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_imagesync.connections import login_from_connection
+from airflow_imagesync.connections import connection_problem, login_from_connection
 from airflow_imagesync.domain.login import Login
-from airflow_imagesync.errors import ConfigError, ImageSyncError, Problem
+from airflow_imagesync.errors import ConfigError, ImageSyncError
 from airflow_imagesync.registry.client import RegistryClient
 from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.retry import RetryPolicy
@@ -41,26 +41,25 @@ class RegistryHook(BaseHook):
         :raises ConfigError: when there is no such connection, or it is not for the registry of `entry`
         """
         entry = entry or Login(conn_id=self.registry_conn_id)
-        place = f"registries.{entry.key}" if entry.key else None
         try:
             connection = self._connection
         except AirflowNotFoundException as error:
             message = f"there is no connection {self.registry_conn_id!r}; create it under Admin, Connections"
-            raise ConfigError([Problem(message, field=place)]) from error
+            raise connection_problem(entry, message) from error
         except PermissionError as error:  # a secrets backend that refuses this task
             message = f"the connection {self.registry_conn_id!r} can't be used: {error}"
-            raise ConfigError([Problem(message, field=place)]) from error
+            raise connection_problem(entry, message) from error
         if not connection.host and connection.conn_type not in (None, "", self.conn_type):
             # The credentials of a cloud account, say, would go to whatever registry a rule names.
             message = (
                 f"the connection {self.registry_conn_id!r} has the type {connection.conn_type!r} and no host; "
                 f"expected the type {self.conn_type!r}, or the registry as its host"
             )
-            raise ConfigError([Problem(message, field=place)])
+            raise connection_problem(entry, message)
         extra = connection.extra_dejson
         if not isinstance(extra, dict):
             message = f"the connection {self.registry_conn_id!r}: its extra is no JSON object"
-            raise ConfigError([Problem(message, field=place)])
+            raise connection_problem(entry, message)
         login = login_from_connection(
             entry,
             conn_id=self.registry_conn_id,

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import requests
 
-from airflow_imagesync.domain.digest import algorithm, is_digest, verify
+from airflow_imagesync.domain.digest import contradicts, is_digest, verify
 from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.manifest import ACCEPT, MAX_MANIFEST_SIZE, Descriptor, Manifest, parse_manifest
 from airflow_imagesync.domain.reference import DOCKER_HUB, DOCKER_HUB_API
@@ -225,7 +225,7 @@ class RegistryClient:
                 raise self.error(response, "HEAD", url)
             read_all(response, 0, url)
             digest = response.headers.get("Docker-Content-Digest", "")
-            if status != 200 or not is_digest(digest) or not _agrees(digest, reference):
+            if status != 200 or not is_digest(digest) or contradicts(digest, reference):
                 return status, None
             return status, ManifestHead(digest, response.headers.get("Content-Type", "").partition(";")[0].strip())
 
@@ -267,7 +267,7 @@ class RegistryClient:
             if digest is not None:
                 verify(body, digest, f"the manifest {self.registry}/{path}@{digest}")
             stated = response.headers.get("Docker-Content-Digest", "")
-            if is_digest(stated) and _agrees(stated, reference):
+            if is_digest(stated) and not contradicts(stated, reference):
                 verify(body, stated, f"the manifest {self.registry}/{path}:{reference}")
                 digest = digest or stated
             return parse_manifest(body, content_type=response.headers.get("Content-Type"), digest=digest)
@@ -293,7 +293,7 @@ class RegistryClient:
                 raise error
             stated = response.headers.get("Docker-Content-Digest", "")
             discard(response)
-            if is_digest(stated) and not _agrees(stated, manifest.digest):
+            if contradicts(stated, manifest.digest):
                 raise ProtocolError(
                     f"PUT {redact(url)} was answered with the digest {stated} for a manifest that is {manifest.digest}",
                     method="PUT",
@@ -377,8 +377,3 @@ class RegistryClient:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
-
-
-def _agrees(digest: str, reference: str) -> bool:
-    """Whether a digest may be that of what `reference` names: they can be compared, and are equal, or can't be."""
-    return not is_digest(reference) or algorithm(digest) != algorithm(reference) or digest == reference

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_imagesync.domain.digest import algorithm, is_digest
+from airflow_imagesync.domain.digest import contradicts
 from airflow_imagesync.domain.manifest import Descriptor
 from airflow_imagesync.errors import (
     ContentError,
@@ -155,7 +155,7 @@ class BlobUploads:
         stated = response.headers.get("Docker-Content-Digest", "")
         discard(response)
         # Distribution 2.8 takes a sha512 and answers the sha256 of it.
-        if is_digest(stated) and algorithm(stated) == algorithm(descriptor.digest) and stated != descriptor.digest:
+        if contradicts(stated, descriptor.digest):
             raise ContentError(f"PUT {redact(url)} stored {stated} where {descriptor.digest} was sent")
 
     def _committed(self, path: str, descriptor: Descriptor, error: ImageSyncError) -> bool:
