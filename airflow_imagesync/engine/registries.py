@@ -7,9 +7,9 @@ import threading
 from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.rules import SyncConfig
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import ConfigError
 from airflow_imagesync.registry.client import RegistryClient
-from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.limiter import Limiter
 from airflow_imagesync.registry.retry import RetryPolicy
 

@@ -13,11 +13,11 @@ from types import TracebackType
 from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
 from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
 from airflow_imagesync.domain.rules import Rule, SyncConfig
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.engine.copier import Copier
 from airflow_imagesync.engine.planner import Planner, Wanted
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.registries import Registries
-from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.retry import RetryPolicy
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from airflow.sdk.log import mask_secret
 
 from airflow_imagesync.connections import connection_problem, login_from_connection
 from airflow_imagesync.domain.login import Login
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import ConfigError, ImageSyncError
 from airflow_imagesync.registry.client import RegistryClient
-from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.retry import RetryPolicy
 
 

@@ -17,6 +17,7 @@ from airflow_imagesync.domain.digest import contradicts, is_digest, verify
 from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.manifest import ACCEPT, MAX_MANIFEST_SIZE, Descriptor, Manifest, parse_manifest
 from airflow_imagesync.domain.reference import DOCKER_HUB, DOCKER_HUB_API
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import (
     ImageSyncError,
     NotFound,
@@ -27,7 +28,6 @@ from airflow_imagesync.errors import (
 )
 from airflow_imagesync.registry.answers import conflict, error_body, error_of, may_be_immutable, storage_error
 from airflow_imagesync.registry.auth import Authenticator, Scope, repository_scope
-from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.download import BlobDownload, BlobSource
 from airflow_imagesync.registry.limiter import Limiter
 from airflow_imagesync.registry.origin import redact, redirect_problem, resolve, same_origin

@@ -12,7 +12,6 @@ import ssl
 import threading
 import weakref
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +22,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import TransportError
 from airflow_imagesync.registry.origin import is_metadata_service
 
@@ -41,21 +41,6 @@ class _WithoutQueries(logging.Filter):
 logging.getLogger("urllib3.connectionpool").addFilter(_WithoutQueries())
 
 _MAX_ORIGINS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long to wait, in seconds.
-
-    ``connect`` for a connection; ``read`` for the next piece of an answer; ``write`` for the peer to take the next
-    piece of a body; ``commit`` for the answer to a whole blob, which a registry may first have to move and
-    verify (GHCR takes 5 to 11 s for 700 MB).
-    """
-
-    connect: float = 10.0
-    read: float = 60.0
-    write: float = 90.0
-    commit: float = 600.0
 
 
 @lru_cache(maxsize=64)

@@ -16,8 +16,9 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from airflow_imagesync import __version__
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import ProtocolError, TransportError
-from airflow_imagesync.registry.connection import Adapter, Sockets, Timeouts, ssl_context
+from airflow_imagesync.registry.connection import Adapter, Sockets, ssl_context
 from airflow_imagesync.registry.origin import redact
 
 USER_AGENT = f"airflow-imagesync/{__version__}"

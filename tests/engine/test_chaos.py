@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from airflow_imagesync.registry.connection import Timeouts
+from airflow_imagesync.domain.timeouts import Timeouts
 from devtools import images
 from devtools.images import BuiltManifest
 from tests.support import faults

@@ -16,9 +16,9 @@ from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.report import SyncReport
 from airflow_imagesync.domain.rules import AllTags, Destination, Rule, SyncConfig
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.sync import SyncEngine
-from airflow_imagesync.registry.connection import Timeouts
 from devtools import images
 from devtools.distribution import DistributionRegistry
 from devtools.token_server import TokenServer

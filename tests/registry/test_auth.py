@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from airflow_imagesync.domain.manifest import Descriptor
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import (
     Denied,
     ImageSyncError,
@@ -19,7 +20,6 @@ from airflow_imagesync.errors import (
 )
 from airflow_imagesync.registry import auth
 from airflow_imagesync.registry.client import RegistryClient
-from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.download import BlobSource
 from devtools import images
 from devtools.distribution import DistributionRegistry

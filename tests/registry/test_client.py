@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_imagesync.domain.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Manifest
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import (
     Conflict,
     ContentError,
@@ -23,7 +24,6 @@ from airflow_imagesync.errors import (
     UnsupportedContent,
 )
 from airflow_imagesync.registry.client import RegistryClient
-from airflow_imagesync.registry.connection import Timeouts
 from devtools import images
 from devtools.distribution import DistributionRegistry
 from tests.support.clients import client_for

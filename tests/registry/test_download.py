@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_imagesync.domain.manifest import Descriptor
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import (
     ContentError,
     DigestMismatch,
@@ -18,7 +19,6 @@ from airflow_imagesync.errors import (
     SizeMismatch,
     TransportError,
 )
-from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.download import BlobDownload, BlobSource
 from airflow_imagesync.registry.transport import CHUNK
 from devtools import images

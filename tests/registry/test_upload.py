@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from airflow_imagesync.domain.manifest import Descriptor
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import (
     ContentError,
     Denied,
@@ -21,7 +22,6 @@ from airflow_imagesync.errors import (
     TransportError,
 )
 from airflow_imagesync.registry.client import RegistryClient
-from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.download import BlobSource
 from airflow_imagesync.registry.limiter import Limiter
 from airflow_imagesync.registry.transport import CHUNK

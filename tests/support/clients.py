@@ -6,8 +6,8 @@ import threading
 from typing import Any, Protocol
 
 from airflow_imagesync.domain.login import Login
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.registry.client import RegistryClient
-from airflow_imagesync.registry.connection import Timeouts
 from airflow_imagesync.registry.retry import RetryPolicy
 
 #: Shorter than any test's patience, longer than a busy machine takes for an answer.

@@ -12,10 +12,10 @@ from airflow_imagesync.domain.platform import Platform
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.report import ImageResult, SyncReport
 from airflow_imagesync.domain.rules import AllTags, Destination, Rule, Select, SyncConfig, Tags
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.sync import SyncEngine
 from airflow_imagesync.registry.client import RegistryClient
-from airflow_imagesync.registry.connection import Timeouts
 from devtools import images
 from tests.support.clients import SHORT, client_for, login_for, quick
 from tests.support.front import Front
