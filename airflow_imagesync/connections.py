@@ -13,9 +13,20 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
-from airflow_imagesync.domain.login import Login
+from airflow_imagesync.domain.login import PROXY_OF_ENVIRONMENT, SETTINGS, Login, is_proxy_url
 from airflow_imagesync.domain.reference import normalise_registry
 from airflow_imagesync.errors import ConfigError, InvalidReference, Problem
 
@@ -52,6 +63,12 @@ def _split_hosts(value: object) -> object:
     return tuple(dict.fromkeys(hosts))
 
 
+def _check_proxy(value: str | None) -> str | None:
+    if value is not None and value != PROXY_OF_ENVIRONMENT and not is_proxy_url(value):
+        raise ValueError(f"expected http://host:port, https://host:port or {PROXY_OF_ENVIRONMENT}")
+    return value
+
+
 _Blank = BeforeValidator(_nothing_for_blank)
 
 
@@ -63,11 +80,17 @@ class _Extra(BaseModel):
     insecure: Annotated[bool | None, _Blank] = None
     tls_verify: Annotated[bool | None, _Blank] = None
     ca_file: Annotated[str | None, _Blank] = None
+    client_cert: Annotated[str | None, _Blank] = None
+    client_key: Annotated[str | None, _Blank] = None
+    proxy: Annotated[str | None, _Blank, AfterValidator(_check_proxy)] = None
     identity_token: Annotated[str | None, _Blank] = Field(
         default=None, validation_alias=AliasChoices("identity_token", "identitytoken")
     )
     token_realm_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
+    allow_cross_host_upload: Annotated[bool | None, _Blank] = None
     max_concurrent: Annotated[PositiveInt | None, _Blank] = None
+    requests_per_second: Annotated[PositiveFloat | None, _Blank] = None
+    min_remaining: Annotated[NonNegativeInt | None, _Blank] = None
 
 
 def variable_of(conn_id: str) -> str:
@@ -182,7 +205,8 @@ def login_from_connection(
     entry: credentials go only to the registry they are for.
     """
     fields = _read_extra(entry, conn_id, extra or {})
-    insecure = entry.insecure or bool(fields.insecure)
+    settings = _settings(entry, fields)
+    insecure = bool(settings.get("insecure", entry.insecure))
     registry = _registry(entry, conn_id, host, port)
     if (
         registry
@@ -204,12 +228,21 @@ def login_from_connection(
         username=entry.username or login or None,
         password=password,
         identity_token=identity_token,
-        insecure=insecure,
-        tls_verify=entry.tls_verify and fields.tls_verify is not False,
-        ca_file=entry.ca_file or fields.ca_file,
-        max_concurrent=entry.max_concurrent or fields.max_concurrent,
-        token_realm_hosts=entry.token_realm_hosts or fields.token_realm_hosts,
+        stated=entry.stated | settings.keys(),
+        **settings,
     )
+
+
+_UNSAID = Login()
+
+
+def _settings(entry: Login, fields: _Extra) -> dict[str, Any]:
+    """Return the settings that a connection says and the entry it fills does not."""
+    own = {name for name in SETTINGS if name in entry.stated or getattr(entry, name) != getattr(_UNSAID, name)}
+    if "client_cert" in own:
+        own.add("client_key")  # one's key with the other's certificate would be none
+    said = {name: getattr(fields, name, None) for name in SETTINGS if name not in own}
+    return {name: value for name, value in said.items() if value not in (None, ())}
 
 
 def _read_extra(entry: Login, conn_id: str, extra: Mapping[str, Any]) -> _Extra:
@@ -219,12 +252,16 @@ def _read_extra(entry: Login, conn_id: str, extra: Mapping[str, Any]) -> _Extra:
         raise ConfigError(
             [
                 Problem(
-                    f"connection {conn_id!r}: extra field {one['loc'][0]!r}: {one['msg']}",
+                    f"connection {conn_id!r}: extra{_field(one['loc'])}: {one['msg']}",
                     field=_place(entry),
                 )
                 for one in error.errors(include_input=False, include_url=False)
             ]
         ) from None
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    return f" field {place[0]!r}" if place else ""
 
 
 def _registry(entry: Login, conn_id: str, host: str | None, port: int | None) -> str:

@@ -68,6 +68,21 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "Path, on the workers, of a PEM file with the authority of the certificate.",
                         "schema": {"type": ["string", "null"]},
                     },
+                    "client_cert": {
+                        "label": "Client certificate",
+                        "description": "Path, on the workers, of a PEM file, for registries that ask for one.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "client_key": {
+                        "label": "Client key",
+                        "description": "Path, on the workers, of the certificate's key, if it is not in the same file.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "proxy": {
+                        "label": "Proxy",
+                        "description": "http://host:port, or environment for what HTTPS_PROXY and NO_PROXY say there.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
                     "identity_token": {
                         "label": "Identity token",
                         "description": "A refresh token instead of the password (Azure, docker login with a browser).",
@@ -78,10 +93,25 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "Hosts, with commas between them, of token services that may see the login.",
                         "schema": {"type": ["string", "null"]},
                     },
+                    "allow_cross_host_upload": {
+                        "label": "Uploads to other hosts",
+                        "description": "Let the registry name another host (HTTPS, public) to send layers to.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
                     "max_concurrent": {
                         "label": "Requests at once",
                         "description": "At most so many requests in flight to this registry from one task.",
                         "schema": {"type": ["integer", "null"], "minimum": 1},
+                    },
+                    "requests_per_second": {
+                        "label": "Requests a second",
+                        "description": "At most so many requests a second to this registry from one task.",
+                        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+                    },
+                    "min_remaining": {
+                        "label": "Pulls to leave",
+                        "description": "Wait while the registry says that no more pulls are left (Docker Hub).",
+                        "schema": {"type": ["integer", "null"], "minimum": 0},
                     },
                 },
             }

@@ -78,11 +78,7 @@ def _fixed_pairs(rule: Rule) -> Iterator[tuple[object, object]]:
 
 def _inherited_from(logins: Iterable[Login], used: Iterable[Login]) -> dict[tuple[str, str], Login]:
     """Return the logins that say how to reach the registry of a used one whose key is longer."""
-    settings = {
-        (login.registry, login.namespace): login
-        for login in logins
-        if login.insecure or not login.tls_verify or login.ca_file or login.max_concurrent or login.token_realm_hosts
-    }
+    settings = {(login.registry, login.namespace): login for login in logins if login.stated}
     found: dict[tuple[str, str], Login] = {}
     for login in used:
         namespace = login.namespace

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from airflow_imagesync.config.environment import Environment
 from airflow_imagesync.config.plain import Table
-from airflow_imagesync.config.schema import MAX_CONCURRENCY, MAX_RETRIES, DefaultsEntry, describe, read_entry
+from airflow_imagesync.config.schema import (
+    MAX_CONCURRENCY,
+    MAX_RETRIES,
+    DefaultsEntry,
+    TimeoutsEntry,
+    Wrong,
+    describe,
+    read_entry,
+)
+from airflow_imagesync.domain.login import DockerLogins
 from airflow_imagesync.domain.platform import Platform
 from airflow_imagesync.domain.reference import Repository, names_registry, normalise_registry, quoted
 from airflow_imagesync.domain.rules import DEFAULT_CONCURRENCY, DEFAULT_RETRIES
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import InvalidReference, Problem
 
 
@@ -19,7 +30,8 @@ class Overrides:
     """What a command line or a form says on top of a configuration.
 
     ``registry`` and ``namespace`` are the defaults for empty destinations. None and empty mean that nothing
-    is said; ``platforms`` replace those of every rule; ``force`` can only be switched on.
+    is said; ``platforms`` replace those of every rule; ``force``, ``docker_config`` and ``credential_helpers`` can only
+    be switched on.
     """
 
     registry: str | None = None
@@ -28,6 +40,8 @@ class Overrides:
     force: bool = False
     concurrency: int | None = None
     retries: int | None = None
+    docker_config: bool = False
+    credential_helpers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +92,15 @@ class Settings:
     for_all: ForAllRules
     concurrency: int
     retries: int
+    timeouts: Timeouts
+    docker: DockerLogins
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_settings(defaults: object, overrides: Overrides, environment: Environment, *, file: str | None) -> Settings:
-    """Return the settings of a configuration with these ``defaults`` (None for none) in `file`."""
+def read_settings(
+    defaults: object, overrides: Overrides, environment: Environment, *, file: str | None, folder: Path | None
+) -> Settings:
+    """Return the settings of a configuration with these ``defaults`` (None for none) in `file`, a file in `folder`."""
     wrong_overrides = _wrong_overrides(overrides)
     problems = [Problem(message, field=name) for name, message in wrong_overrides]
     entry, wrong = read_entry(DefaultsEntry, defaults if defaults is not None else Table())
@@ -92,6 +110,9 @@ def read_settings(defaults: object, overrides: Overrides, environment: Environme
         platforms = parse_platforms(entry.platforms or ())
     except InvalidReference as error:
         wrong.append(("platforms", str(error)))
+    timeouts, wrong_timeouts = _timeouts(entry.timeouts)
+    docker, wrong_docker = _docker(entry, overrides, folder)
+    wrong += wrong_timeouts + wrong_docker
     problems += [
         Problem(message, file=file, field=f"defaults.{name}" if name else "defaults") for name, message in wrong
     ]
@@ -104,6 +125,8 @@ def read_settings(defaults: object, overrides: Overrides, environment: Environme
         ForAllRules(None if place_is_wrong else place, platforms, overrides.platforms, overrides.force),
         _first(overrides.concurrency, entry.concurrency, DEFAULT_CONCURRENCY),
         _first(overrides.retries, entry.retries, DEFAULT_RETRIES),
+        timeouts,
+        docker,
         problems,
     )
 
@@ -133,6 +156,32 @@ def check_namespace(text: str) -> str:
 def parse_platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
     """Return the platforms, each once; raise InvalidReference."""
     return tuple(dict.fromkeys(Platform.parse(text) for text in texts))
+
+
+def _timeouts(value: object) -> tuple[Timeouts, list[Wrong]]:
+    """Return what ``defaults.timeouts`` says, and what is wrong there."""
+    if value is None:
+        return Timeouts(), []
+    entry, wrong = read_entry(TimeoutsEntry, value)
+    said = {name: seconds for name, seconds in entry.model_dump().items() if seconds is not None}
+    return Timeouts(**said), [(f"timeouts.{name}" if name else "timeouts", message) for name, message in wrong]
+
+
+def _docker(entry: DefaultsEntry, overrides: Overrides, folder: Path | None) -> tuple[DockerLogins, list[Wrong]]:
+    """Return whether and where Docker's logins are used, and what is wrong about that."""
+    value = entry.docker_config
+    wrong: list[Wrong] = []
+    if not (value is None or isinstance(value, bool) or (isinstance(value, str) and value)):
+        wrong.append(("docker_config", f"found {describe(value)}, expected true, false or the path of a file"))
+        value = None
+    path = None
+    if isinstance(value, str):
+        path = str(folder.absolute() / value) if folder is not None else value
+    return DockerLogins(
+        everywhere=bool(value) or overrides.docker_config,
+        path=path,
+        helpers=bool(entry.credential_helpers) or overrides.credential_helpers,
+    ), wrong
 
 
 def _wrong_overrides(overrides: Overrides) -> list[tuple[str | None, str]]:

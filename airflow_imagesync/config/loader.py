@@ -152,7 +152,7 @@ def _assemble(parts: Parts, folder: Path | None, overrides: Overrides, environme
     key = parts.registries_key
     login_reader = LoginReader(key, file=parts.registries_file, folder=folder, environment=environment)
     logins = login_reader.read(parts.registries)
-    settings = read_settings(parts.defaults, overrides, environment, file=parts.file)
+    settings = read_settings(parts.defaults, overrides, environment, file=parts.file, folder=folder)
     rule_reader = RuleReader(settings.for_all, file=parts.file, environment=environment)
     read = [rule_reader.read(index, value) for index, value in enumerate(parts.rules)]
     rules = tuple(rule for rule in read if rule is not None)
@@ -165,7 +165,7 @@ def _assemble(parts: Parts, folder: Path | None, overrides: Overrides, environme
     )
     in_conflict = {problem.rule for problem in conflicts}
     rules = tuple(rule for rule in rules if rule.index not in in_conflict)
-    config = SyncConfig(rules, logins, settings.concurrency, settings.retries)
+    config = SyncConfig(rules, logins, settings.concurrency, settings.retries, settings.timeouts, settings.docker)
     warnings = [*login_reader.warnings, *hub_aliases(rule_reader.aliases)]
     if not problems and environment.known:
         # Which logins are used can only be told when no rule is missing.

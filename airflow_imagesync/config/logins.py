@@ -9,13 +9,10 @@ from pathlib import Path
 from airflow_imagesync.config.environment import Environment, unset_message
 from airflow_imagesync.config.plain import Table
 from airflow_imagesync.config.schema import RegistryEntry, describe, read_entry, shown_key
-from airflow_imagesync.domain.login import Login
+from airflow_imagesync.domain.login import PROXY_OF_ENVIRONMENT, SETTINGS, Login, is_proxy_url
 from airflow_imagesync.domain.reference import Repository, check_no_scheme, normalise_registry, quoted
 from airflow_imagesync.errors import InvalidReference, Problem
 
-#: What an entry takes from a shorter key that covers it, where it does not say otherwise itself. Credentials
-#: are not among them: what a registry is reached by is a fact about the registry, who goes there is a choice.
-_INHERITED = ("insecure", "tls_verify", "ca_file", "max_concurrent", "token_realm_hosts")
 #: A registry and a namespace in it, both normalised.
 _Place = tuple[str, str]
 
@@ -42,7 +39,6 @@ class LoginReader:
         An entry with a mistake gives a login without what is wrong, so that it is still known which key applies.
         """
         logins: dict[_Place, Login] = {}
-        said: dict[_Place, set[str]] = {}
         for key, value in table.pairs:
             if not isinstance(key, str):
                 message = f"found {describe(key)} as a key, expected registry or registry/namespace; put it in quotes"
@@ -55,8 +51,7 @@ class LoginReader:
             login = self._login(key, entry)
             if place is not None:
                 logins[place] = replace(login, registry=place[0], namespace=place[1])
-                said[place] = {name for name in _INHERITED if getattr(entry, name) is not None}
-        return _inherit(logins, said)
+        return _inherit(logins)
 
     def _problem(self, key: str, field: str | None, message: str) -> None:
         name = ".".join(part for part in (self._name, shown_key(key), field) if part)
@@ -99,8 +94,13 @@ class LoginReader:
         elif ("username" in given) != ("password" in given) and "identitytoken" not in given:
             have, lack = ("username", "password") if "username" in given else ("password", "username")
             self.warnings.append(f"{self._name}.{shown_key(key)}: there is a {have} but no {lack}")
-        if entry.insecure and (entry.ca_file or entry.tls_verify is not None):
-            other = "ca_file" if entry.ca_file else "tls_verify"
+        if entry.docker_config and (given or entry.conn_id):
+            self._problem(key, "docker_config", "docker_config stands beside a login; expected one of the two")
+        if (entry.client_cert is None) != (entry.client_key is None) and not entry.client_cert:
+            self._problem(key, "client_key", "client_key stands without client_cert; expected both")
+        of_tls = [name for name in ("ca_file", "tls_verify", "client_cert") if getattr(entry, name) is not None]
+        if entry.insecure and of_tls:
+            other = of_tls[0]
             self.warnings.append(f"{self._name}.{shown_key(key)}: {other} has no effect, as insecure means plain HTTP")
         elif entry.tls_verify is False and entry.ca_file:
             self.warnings.append(f"{self._name}.{shown_key(key)}: ca_file has no effect, as tls_verify is false")
@@ -110,11 +110,20 @@ class LoginReader:
             username=credentials["username"],
             password=credentials["password"],
             identity_token=credentials["identitytoken"],
+            docker_config=entry.docker_config,
             insecure=bool(entry.insecure),
             tls_verify=entry.tls_verify is not False,
-            ca_file=self._ca_file(key, entry.ca_file),
+            ca_file=self._pem_file(key, "ca_file", entry.ca_file, "CA certificates"),
+            client_cert=self._pem_file(key, "client_cert", entry.client_cert, "a certificate"),
+            client_key=self._pem_file(key, "client_key", entry.client_key, "a private key"),
+            proxy=self._proxy(key, entry.proxy),
             max_concurrent=entry.max_concurrent,
+            requests_per_second=entry.requests_per_second,
+            min_remaining=entry.min_remaining or 0,
             token_realm_hosts=self._realm_hosts(key, entry.token_realm_hosts or []),
+            allow_cross_host_upload=bool(entry.allow_cross_host_upload),
+            create_repositories=bool(entry.create_repositories),
+            stated=frozenset(name for name in SETTINGS if getattr(entry, name) is not None),
         )
 
     def _credential(self, key: str, field: str, written: str | None) -> str | None:
@@ -128,15 +137,27 @@ class LoginReader:
             self.warnings.append(f"{self._name}.{shown_key(key)}.{field}: the environment variable for it is empty")
         return filled.text or None
 
-    def _ca_file(self, key: str, written: str | None) -> str | None:
-        """Return the path of the CA certificates, absolute where the folder of the configuration is known."""
+    def _proxy(self, key: str, written: str | None) -> str | None:
+        """Return the address of a proxy, with its variable filled in: its user and password may be part of it."""
+        text = self._credential(key, "proxy", written)
+        if text is None or not self._environment.known or text == PROXY_OF_ENVIRONMENT or is_proxy_url(text):
+            return text
+        self._problem(
+            key,
+            "proxy",
+            f"this is no address of a proxy; expected http://host:port, https://host:port or {PROXY_OF_ENVIRONMENT}",
+        )
+        return None
+
+    def _pem_file(self, key: str, field: str, written: str | None, what: str) -> str | None:
+        """Return the path of a PEM file, absolute where the folder of the configuration is known."""
         if written is None:
             return None
         path = Path(written)
         if self._folder is not None:
             path = self._folder.absolute() / path
         elif not path.is_absolute():
-            self._problem(key, "ca_file", f"found {quoted(written)}, expected an absolute path in a text without file")
+            self._problem(key, field, f"found {quoted(written)}, expected an absolute path in a text without file")
             return None
         if self._environment.known:
             try:
@@ -146,8 +167,8 @@ class LoginReader:
                 reason = getattr(error, "strerror", None) or str(error)
                 self._problem(
                     key,
-                    "ca_file",
-                    f"{quoted(str(path))} can't be read ({reason}); expected CA certificates (PEM)",
+                    field,
+                    f"{quoted(str(path))} can't be read ({reason}); expected {what} (PEM)",
                 )
         return str(path)
 
@@ -163,7 +184,7 @@ class LoginReader:
         return tuple(dict.fromkeys(hosts))
 
 
-def _inherit(logins: dict[_Place, Login], said: dict[_Place, set[str]]) -> tuple[Login, ...]:
+def _inherit(logins: dict[_Place, Login]) -> tuple[Login, ...]:
     """Return the logins with what each takes from the next shorter key, which took its own before."""
     done: dict[_Place, Login] = {}
     for place in sorted(logins, key=lambda place: place[1].count("/") + bool(place[1])):
@@ -174,6 +195,9 @@ def _inherit(logins: dict[_Place, Login], said: dict[_Place, set[str]]) -> tuple
             parent = done.get((registry, namespace))
         login = logins[place]
         if parent is not None:
-            login = replace(login, **{name: getattr(parent, name) for name in _INHERITED if name not in said[place]})
+            # The one's key with the other's certificate would be none.
+            own = login.stated | ({"client_key"} if "client_cert" in login.stated else set())
+            taken = {name: getattr(parent, name) for name in SETTINGS if name not in own}
+            login = replace(login, stated=login.stated | parent.stated, **taken)
         done[place] = login
     return tuple(done[place] for place in logins)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -15,11 +15,14 @@ from airflow_imagesync.domain.reference import quoted
 MAX_CONCURRENCY = 256
 MAX_RETRIES = 20
 #: What stands at these keys is never shown.
-_SECRET = frozenset({"username", "password", "identitytoken"})
+_SECRET = frozenset({"username", "password", "identitytoken", "proxy"})
 _BOUNDS = {
     "max_concurrent": "a whole number of at least 1",
+    "requests_per_second": "a number above 0",
+    "min_remaining": "a whole number of at least 0",
     "concurrency": f"a whole number from 1 to {MAX_CONCURRENCY}",
     "retries": f"a whole number from 0 to {MAX_RETRIES}",
+    "min_rate": "a number of bytes a second, 0 for no limit",
 }
 
 
@@ -39,8 +42,16 @@ class RegistryEntry(_Entry):
     insecure: bool | None = None
     tls_verify: bool | None = None
     ca_file: Annotated[str, Field(min_length=1)] | None = None
+    client_cert: Annotated[str, Field(min_length=1)] | None = None
+    client_key: Annotated[str, Field(min_length=1)] | None = None
+    proxy: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
+    requests_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    min_remaining: Annotated[int, Field(ge=0)] | None = None
     token_realm_hosts: list[str] | None = None
+    allow_cross_host_upload: bool | None = None
+    create_repositories: bool | None = None
+    docker_config: bool | None = None
 
 
 class DefaultsEntry(_Entry):
@@ -51,6 +62,23 @@ class DefaultsEntry(_Entry):
     platforms: list[str] | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | None = None
     retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = None
+    timeouts: Any = None
+    docker_config: Any = None
+    credential_helpers: bool | None = None
+
+
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class TimeoutsEntry(_Entry):
+    """What ``timeouts`` holds."""
+
+    connect: _Seconds | None = None
+    read: _Seconds | None = None
+    write: _Seconds | None = None
+    commit: _Seconds | None = None
+    slow: _Seconds | None = None
+    min_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 def _as_list(value: object) -> object:
@@ -156,8 +184,8 @@ def _expected(key: str, details: ErrorDetails) -> str:
             return f"a text{quotes}"
         case "bool_type":
             return "true or false"
-        case "int_type" | "greater_than_equal" | "less_than_equal":
-            return _BOUNDS[key]
+        case "int_type" | "float_type" | "greater_than" | "greater_than_equal" | "less_than_equal" | "finite_number":
+            return _BOUNDS.get(key, "a number of seconds above 0")
         case "list_type":
             return f"a text or a list of texts{quotes}" if key == "destination" else "a list of texts"
         case "too_short":

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import re2
 
-from airflow_imagesync.domain.login import Login
+from airflow_imagesync.domain.login import DockerLogins, Login
 from airflow_imagesync.domain.platform import Platform
 from airflow_imagesync.domain.reference import ImageReference, Repository, quoted
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import InvalidReference
 
 if TYPE_CHECKING:
@@ -158,13 +159,16 @@ class SyncConfig:
     """A whole configuration, checked and with its environment variables filled in.
 
     ``concurrency`` counts transfers at once, over all images; ``retries`` is how often a request or a
-    transfer that failed temporarily is tried again. ``warnings`` are for a person to read.
+    transfer that failed temporarily is tried again. ``docker`` says where Docker keeps logins, for those registries
+    that take theirs from there. ``warnings`` are for a person to read.
     """
 
     rules: tuple[Rule, ...] = ()
     logins: tuple[Login, ...] = ()
     concurrency: int = DEFAULT_CONCURRENCY
     retries: int = DEFAULT_RETRIES
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    docker: DockerLogins = field(default_factory=DockerLogins)
     warnings: tuple[str, ...] = field(default=())
 
     def login_for(self, repository: Repository) -> Login | None:
