@@ -4,12 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# The clouds' providers can't be installed beside the newest versions of everything else.
+CLOUDS := $(VENV)-clouds
+CLOUDS_INSTALLED := $(CLOUDS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo bench constraints clean
+.PHONY: help setup lint test test-clouds demo bench constraints clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Create .venv with everything in it
 
@@ -22,29 +25,50 @@ test: $(INSTALLED) ## Run all tests, against real registries; ARGS="-k copy" goe
 	$(BIN)/python devtools/install.py registry skopeo docker-compose
 	$(BIN)/python -m pytest $(ARGS)
 
+test-clouds: $(CLOUDS_INSTALLED) ## Run the tests of the clouds' logins, in .venv-clouds
+	$(CLOUDS)/bin/python devtools/install.py registry
+	$(CLOUDS)/bin/python -m pytest $(or $(ARGS),tests/clouds)
+
 demo: $(INSTALLED) ## Run the nightly sync between two local registries, twice; UI=1 ends in Airflow's web UI
 	$(BIN)/python -m demo $(if $(filter-out 0,$(UI)),--ui)
 
 bench: $(INSTALLED) ## Measure time, memory and requests, beside skopeo where it is installed
 	$(BIN)/python -m benchmarks $(ARGS)
 
-constraints: ## Pin the newest versions that fit, in constraints.txt (needs uv)
-	uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --no-annotate \
-	    --custom-compile-command "make constraints" --output-file constraints.txt pyproject.toml
+COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
+    --custom-compile-command "make constraints" pyproject.toml
+
+constraints: ## Pin the newest versions that fit, in constraints*.txt (needs uv)
+	$(COMPILE) --extra dev --output-file constraints.txt
+	$(COMPILE) $(addprefix --extra ,dev dev-clouds amazon google microsoft-azure alibaba) \
+	    --output-file constraints-clouds.txt
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLOUDS) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
-	@echo "Installing into $(VENV); the first time this takes a few minutes."
-	@if command -v uv >/dev/null; then \
-	    test -x $(BIN)/python || uv venv --quiet --seed --no-python-downloads --python "$$(command -v $(PYTHON))" $(VENV) && \
-	    uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
-	else \
-	    test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || \
-	        { rm -rf $(VENV); echo "Python's venv module is missing or broken; on Debian: apt-get install python3-venv" >&2; exit 1; }; \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
-	fi
+	$(environment)
+	@$(install) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+$(CLOUDS_INSTALLED): pyproject.toml constraints-clouds.txt
+	$(environment)
+	@$(install) --constraint constraints-clouds.txt --editable '.[dev,dev-clouds,amazon,microsoft-azure,alibaba]'
+	@$(install) --constraint constraints-clouds.txt --no-deps apache-airflow-providers-google
+	@touch $@
+
+# The folder of the target is the environment.
+define environment
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	@echo "Installing into $(@D); the first time this takes a few minutes."
+	@if command -v uv >/dev/null; then \
+	    test -x $(@D)/bin/python || uv venv --quiet --seed --no-python-downloads --python "$$(command -v $(PYTHON))" $(@D); \
+	else \
+	    test -x $(@D)/bin/pip || $(PYTHON) -m venv --clear $(@D) || \
+	        { rm -rf $(@D); echo "Python's venv module is missing or broken; on Debian: apt-get install python3-venv" >&2; exit 1; }; \
+	fi
+endef
+
+install = $(if $(shell command -v uv),uv pip install --quiet --python $(@D)/bin/python,\
+    $(@D)/bin/python -m pip install --quiet --disable-pip-version-check)

@@ -30,6 +30,8 @@ from airflow_imagesync.domain.login import PROXY_OF_ENVIRONMENT, SETTINGS, Login
 from airflow_imagesync.domain.reference import normalise_registry
 from airflow_imagesync.errors import ConfigError, InvalidReference, Problem
 
+#: The type of connections that are for registries.
+CONN_TYPE = "oci_registry"
 #: The parameter of a connection URI that holds all extras as one JSON object.
 _EXTRA_PARAMETER = "__extra__"
 
@@ -43,6 +45,7 @@ class ConnectionValues:
     login: str | None = None
     password: str | None = field(default=None, repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    conn_type: str = field(default="", compare=False)
 
 
 def _nothing_for_blank(value: object) -> object:
@@ -109,7 +112,7 @@ def connection_from_environment(conn_id: str, environ: Mapping[str, str] | None 
         return None
     try:
         return _from_json(text) if text.startswith("{") else _from_uri(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         # The cause is dropped because it may quote a part of the password.
         raise ConfigError(
             f"{variable} holds no connection; expected type://login:password@host:port?key=value with "
@@ -126,7 +129,8 @@ def _from_json(text: str) -> ConnectionValues:
     texts = {key: document.get(key) or None for key in ("host", "login", "password")}
     if not isinstance(extra, dict) or not all(one is None or isinstance(one, str) for one in texts.values()):
         raise ValueError("a value has the wrong type")
-    return ConnectionValues(**texts, port=int(port) if port else None, extra=extra)
+    conn_type = str(document.get("conn_type") or "")
+    return ConnectionValues(**texts, port=int(port) if port else None, extra=extra, conn_type=conn_type)
 
 
 def _from_uri(text: str) -> ConnectionValues:
@@ -151,6 +155,7 @@ def _from_uri(text: str) -> ConnectionValues:
         login=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
         extra=extra,
+        conn_type=scheme.replace("-", "_"),
     )
 
 
@@ -176,6 +181,13 @@ def login_from_environment(entry: Login, environ: Mapping[str, str] | None = Non
             f"connection {entry.conn_id!r} is not known here; set {variable_of(entry.conn_id)}, or use "
             "'airflow imagesync', which also finds the connections that Airflow stores",
         )
+    if not values.host and values.conn_type not in ("", CONN_TYPE):
+        # What is in it would go to whatever registry a rule names.
+        raise connection_problem(
+            entry,
+            f"connection {entry.conn_id!r} has the type {values.conn_type!r} and no host; expected the type "
+            f"{CONN_TYPE!r} or the registry as its host, or use 'airflow imagesync', which knows those of clouds",
+        )
     return login_from_connection(
         entry,
         conn_id=entry.conn_id,
@@ -199,7 +211,8 @@ def login_from_connection(
 ) -> Login:
     """Return `entry` with what it leaves open filled in from the values of connection `conn_id`.
 
-    What the entry sets wins; the result names no connection any more. An entry without registry takes the
+    What the entry sets wins; the result names no connection any more, and without credentials it means nobody, whatever
+    Docker's configuration has. An entry without registry takes the
     connection's host, for callers that have nothing but a connection. Raises ConfigError when an extra has
     the wrong type, when the host is no registry, or when the connection is for another registry than the
     entry: credentials go only to the registry they are for.
@@ -228,6 +241,7 @@ def login_from_connection(
         username=entry.username or login or None,
         password=password,
         identity_token=identity_token,
+        docker_config=bool(entry.docker_config),
         stated=entry.stated | settings.keys(),
         **settings,
     )

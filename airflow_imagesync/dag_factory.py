@@ -16,7 +16,7 @@ from airflow.sdk import DAG, TaskGroup, TriggerRule
 from airflow_imagesync.config import check_syntax
 from airflow_imagesync.domain.unit import DEFAULT_IMAGES_PER_UNIT
 from airflow_imagesync.errors import ConfigError
-from airflow_imagesync.operators.base import plain_path
+from airflow_imagesync.operators.arguments import plain_path
 from airflow_imagesync.operators.image_sync import ImageSyncOperator
 from airflow_imagesync.operators.plan import ImageSyncPlanOperator
 from airflow_imagesync.operators.report import ImageSyncOutcomeOperator, ImageSyncReportOperator
@@ -55,6 +55,7 @@ def image_sync_dag(
     force: bool | str = False,
     dry_run: bool | str = False,
     concurrency: int | str | None = None,
+    allowed_hosts: str | list[str] | None = None,
     images_per_unit: int = DEFAULT_IMAGES_PER_UNIT,
     report_path: str | PurePath | None = None,
     plan_args: Mapping[str, Any] | None = None,
@@ -77,11 +78,13 @@ def image_sync_dag(
     :param force: copy what is the same, too
     :param dry_run: plan only
     :param concurrency: transfers at once in each task, instead of what the configuration says
+    :param allowed_hosts: the registries that rules may name, ``host[:port]`` or ``*.example.com``; None for any. Set it
+        where rules come from whoever starts a run
     :param images_per_unit: how many images one mapped task copies at most
     :param report_path: folder for the reports, a path or an object storage URL
     :param plan_args: further arguments of the plan task, such as ``pool`` or ``retries``
-    :param sync_args: further arguments of the mapped task, such as ``pool``, ``queue``, ``executor`` or
-        ``max_active_tis_per_dagrun``
+    :param sync_args: further arguments of the mapped task, such as ``pool``, ``queue``, ``executor``,
+        ``max_active_tis_per_dagrun`` or ``max_wait``
     :param dag_args: further arguments of the DAG, such as ``schedule``, ``start_date`` and ``default_args``
     :raises ConfigError: for mistakes in the configuration's syntax; Airflow shows them as the file's import error
     """
@@ -95,6 +98,7 @@ def image_sync_dag(
         platforms=platforms,
         force=force,
         concurrency=concurrency,
+        allowed_hosts=allowed_hosts,
     )
     dag = DAG(
         dag_id or _dag_id(what["config"] or what["images"]),
@@ -119,6 +123,7 @@ def image_sync_group(
     force: bool | str = False,
     dry_run: bool | str = False,
     concurrency: int | str | None = None,
+    allowed_hosts: str | list[str] | None = None,
     images_per_unit: int = DEFAULT_IMAGES_PER_UNIT,
     report_path: str | PurePath | None = None,
     plan_args: Mapping[str, Any] | None = None,
@@ -143,6 +148,7 @@ def image_sync_group(
         platforms=platforms,
         force=force,
         concurrency=concurrency,
+        allowed_hosts=allowed_hosts,
     )
     with TaskGroup(group_id=group_id) as group:
         defaults = {**group.dag.default_args, **group.default_args}

@@ -24,18 +24,23 @@ changing anything. Messages carry no query string, token or password.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class ImageSyncError(Exception):
     """Base of all errors of this package.
 
     ``tried`` is set once the request was repeated as often as the policy allows, so that nobody above repeats it all.
+    ``retry_at`` is when it may be repeated, in POSIX seconds, where the registry asked for a longer wait than was
+    sat out.
     """
 
     temporary: bool = False
     tried: bool = False
+    retry_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,8 @@ class RegistryError(ImageSyncError):
     """The registry answered with an error.
 
     ``url`` is redacted (no query string); ``codes`` are the error codes of the answer's body, as the
-    distribution specification names them; ``retry_after`` is the wait the registry asked for, in seconds, or None.
+    distribution specification names them, and ``digests`` those named there; ``retry_after`` is the wait the
+    registry asked for, in seconds, or None.
     """
 
     def __init__(
@@ -136,15 +142,28 @@ class RegistryError(ImageSyncError):
         codes: Sequence[str] = (),
         temporary: bool | None = None,
         retry_after: float | None = None,
+        digests: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.method = method
         self.url = url
         self.status = status
         self.codes = tuple(codes)
+        self.digests = tuple(digests)
         self.retry_after = retry_after
         if temporary is not None:
             self.temporary = temporary
+
+    @property
+    def misses_blobs(self) -> bool:
+        """Whether a manifest was refused because the registry does not know what it refers to."""
+        return not {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}.isdisjoint(self.codes)
+
+    def with_advice(self, advice: str) -> Self:
+        """Return the same error with more to say."""
+        error = copy.copy(self)
+        error.args = (f"{self}; {advice}",)
+        return error
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self.args, self.__dict__

@@ -10,6 +10,9 @@ RULES = """\
 # source: destination (or a list of destinations), one a line
 quay.io/coreos/etcd:v3.5.0,v3.5.1: registry.example.com/mirror/etcd
 """
+# Whoever may start this DAG chooses which hosts the workers ask. To limit that, name the registries here, or in that
+# variable with commas between them: host, host:port, or *.example.com for all below it. None: any.
+ALLOWED_HOSTS = os.environ.get("IMAGESYNC_ALLOWED_HOSTS") or None
 PLATFORMS = ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x", "linux/ppc64le", "windows/amd64"]
 
 dag = image_sync_dag(
@@ -21,6 +24,7 @@ dag = image_sync_dag(
     platforms="{{ (params.platforms or []) | join(',') }}",
     dry_run="{{ params.dry_run }}",
     force="{{ params.force }}",
+    allowed_hosts=ALLOWED_HOSTS,
     report_path=os.environ.get("IMAGESYNC_REPORTS"),
     params={
         "rules": Param(

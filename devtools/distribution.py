@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import secrets
 import shutil
 import socket
@@ -70,6 +71,7 @@ class DistributionRegistry:
     ``stop`` keeps the port and the content, so that ``start`` or ``restart`` go on with them; ``close`` and
     the end of the ``with`` block remove what was made for it.
 
+    ``client_authority`` has it demand certificates of its clients, signed by an authority that signed its own, too.
     ``settings`` is merged into the configuration file, for the rare option that has no argument here.
     """
 
@@ -79,6 +81,7 @@ class DistributionRegistry:
         htpasswd: Mapping[str, str] | None = None,
         token_auth: TokenAuth | tuple[str, str, str, Path] | None = None,
         tls: tuple[Path, Path] | None = None,
+        client_authority: Path | None = None,
         delete_enabled: bool = True,
         readonly: bool = False,
         storage: Path | None = None,
@@ -91,6 +94,7 @@ class DistributionRegistry:
         self._htpasswd = htpasswd
         self._token_auth = TokenAuth(*token_auth) if token_auth is not None else None
         self._tls = tls
+        self._client_authority = client_authority
         self._delete_enabled = delete_enabled
         self._readonly = readonly
         self._storage = storage
@@ -178,6 +182,14 @@ class DistributionRegistry:
         self.stop()
         self.start()
 
+    def limit_files(self, size: int | None) -> None:
+        """Let the running process make no file larger than so many bytes, as if its storage were full; None: any.
+
+        A registry in a container is not reached by this.
+        """
+        _, highest = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (highest if size is None else size, highest))
+
     def close(self) -> None:
         """Stop, and remove what was made for this registry: its configuration, logs and own storage."""
         self.stop()
@@ -255,6 +267,8 @@ class DistributionRegistry:
             directories.add(self._storage.resolve())
         if self._tls is not None:
             directories |= {path.resolve().parent for path in self._tls}
+        if self._client_authority is not None:
+            directories.add(self._client_authority.resolve().parent)
         if self._token_auth is not None:
             directories.add(self._token_auth.certificates.resolve().parent)
         command: list[str | Path] = [program, "run", "--rm", "--init", "--network", "host", "--name", name]
@@ -278,6 +292,8 @@ class DistributionRegistry:
         if self._tls is not None:
             certificate, key = self._tls
             http_section["tls"] = {"certificate": str(certificate), "key": str(key)}
+            if self._client_authority is not None:
+                http_section["tls"]["clientcas"] = [str(self._client_authority)]
         configuration: dict[str, Any] = {
             "version": 0.1,
             "log": {"level": "warn", "accesslog": {"disabled": False}},
@@ -342,6 +358,8 @@ class DistributionRegistry:
             context = ssl.create_default_context()
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+            if self._client_authority is not None:
+                context.load_cert_chain(*self._tls)
             connection = http.client.HTTPSConnection(self._address, self._port, timeout=5, context=context)
         try:
             connection.request("GET", path, headers={"User-Agent": _INSTANCE_HEADER})

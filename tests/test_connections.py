@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_imagesync.config import read_text
 from airflow_imagesync.connections import (
     ConnectionValues,
     connection_from_environment,
@@ -126,6 +127,7 @@ def test_every_value_is_taken_from_the_connection() -> None:
         ca_file="ca.pem",
         token_realm_hosts=("auth.example.com", "tokens.example.com"),
         max_concurrent=4,
+        docker_config=False,
     )
 
 
@@ -134,8 +136,9 @@ def test_an_empty_form_changes_nothing() -> None:
         ("insecure", "tls_verify", "ca_file", "identity_token", "token_realm_hosts", "max_concurrent"), ""
     )
     nulls = dict.fromkeys(extra)
-    assert fill(host="", login="", password="", extra=extra) == PLAIN
-    assert fill(extra=nulls) == PLAIN
+    nobody = replace(PLAIN, docker_config=False)
+    assert fill(host="", login="", password="", extra=extra) == nobody
+    assert fill(extra=nulls) == nobody
 
 
 def test_what_the_configuration_sets_wins() -> None:
@@ -159,7 +162,38 @@ def test_what_the_configuration_sets_wins() -> None:
         "insecure": False,
         "tls_verify": True,
     }
-    assert fill(entry, login="other", password="other", extra=extra) == replace(entry, conn_id=None)
+    assert fill(entry, login="other", password="other", extra=extra) == replace(
+        entry, conn_id=None, docker_config=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "said", "other"), [("insecure", False, True), ("tls_verify", True, False), ("min_remaining", 0, 9)]
+)
+def test_what_the_configuration_says_wins_also_where_that_is_the_usual(
+    setting: str, said: object, other: object
+) -> None:
+    written = json.dumps({"registries": {"quay.io": {"conn_id": "quay", setting: said}}, "rules": []})
+    (entry,) = read_text(written, environ={}).config.logins
+    assert getattr(fill(entry, extra={setting: other}), setting) == said
+    assert getattr(fill(extra={setting: other}), setting) == other
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "aws://KEYID:hunter2@",
+        "google-cloud-platform://?keyfile_dict=hunter2",
+        '{"conn_type": "aws", "login": "KEYID", "password": "hunter2"}',
+    ],
+)
+def test_the_secrets_of_another_type_of_connection_go_to_no_registry(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"has the type '(aws|google_cloud_platform)' and no host; .*'airflow im"
+    ) as e:
+        login_from_environment(QUAY, {"AIRFLOW_CONN_QUAY": text})
+    assert "hunter2" not in str(e.value)
+    assert "KEYID" not in str(e.value)
 
 
 def test_a_configured_identity_token_is_not_joined_by_a_password() -> None:

@@ -70,3 +70,12 @@ def test_a_mistake_takes_down_only_the_dag_of_that_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
 def test_the_dag_files_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
+
+
+def test_what_the_form_may_name_is_the_administrators_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGESYNC_ALLOWED_HOSTS", "quay.io, https://registry.example.com")
+    found = parse(DAGS)
+    (error,) = found["errors"].values()
+    assert "allowed_hosts: found 'https://registry.example.com', expected host, host:port" in error
+    monkeypatch.setenv("IMAGESYNC_ALLOWED_HOSTS", "quay.io, *.example.com")
+    assert parse(DAGS)["errors"] == {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -88,6 +90,8 @@ def _read(arguments: Namespace, resolve: Callable[[Login], Login]) -> tuple[Sync
             force=arguments.force,
             concurrency=arguments.concurrency,
             retries=arguments.retries,
+            docker_config=arguments.docker_config,
+            credential_helpers=arguments.credential_helpers,
         ),
     )
     problems = list(result.problems)
@@ -118,7 +122,7 @@ def _check(arguments: Namespace, config: SyncConfig, problems: tuple[Problem, ..
 
 def _plan(arguments: Namespace, config: SyncConfig, console: Console | None, output: TextIO | None) -> int:
     began = _now()
-    plan, interrupted = _watch(config, console, lambda engine: engine.plan())
+    plan, interrupted = _watch(arguments, config, console, lambda engine: engine.plan())
     if arguments.output == "json":
         text = render.json_text(plan.as_dict())
         _say_failed(pair for pair in plan.images if pair.state is PairState.FAILED)
@@ -126,6 +130,7 @@ def _plan(arguments: Namespace, config: SyncConfig, console: Console | None, out
     else:
         text = plan_view(plan, all_images=bool(arguments.verbose), terminal=is_terminal(output))
     codes = [interrupted, EXIT_FAILED if plan.totals["failed"] else EXIT_OK, _write_output(output, text)]
+    _say_when_to_try_again(plan.images)
     if arguments.report is not None:
         metadata = _metadata(arguments, began, interrupted)
         codes.append(_write_report(arguments.report, plan, metadata, render.plan_markdown, render.plan_document))
@@ -134,7 +139,7 @@ def _plan(arguments: Namespace, config: SyncConfig, console: Console | None, out
 
 def _run(arguments: Namespace, config: SyncConfig, console: Console | None, output: TextIO | None) -> int:
     began = _now()
-    report, interrupted = _watch(config, console, lambda engine: engine.run())
+    report, interrupted = _watch(arguments, config, console, lambda engine: engine.run())
     if arguments.report is not None:
         report = render.with_failing(report, files.earlier_report(arguments.report))
     if arguments.output == "json":
@@ -144,6 +149,7 @@ def _run(arguments: Namespace, config: SyncConfig, console: Console | None, outp
     else:
         text = run_view(report, all_images=bool(arguments.verbose), terminal=is_terminal(output))
     codes = [interrupted, EXIT_FAILED if report.failed else EXIT_OK, _write_output(output, text)]
+    _say_when_to_try_again(report.images)
     if arguments.report is not None:
         metadata = _metadata(arguments, began, interrupted)
         codes.append(_write_report(arguments.report, report, metadata, render.report_markdown, render.report_document))
@@ -156,7 +162,9 @@ def _run(arguments: Namespace, config: SyncConfig, console: Console | None, outp
 # --- Running the engine ----------------------------------------------------------------------------------
 
 
-def _watch(config: SyncConfig, console: Console | None, work: Callable[[SyncEngine], Outcome]) -> tuple[Outcome, int]:
+def _watch(
+    arguments: Namespace, config: SyncConfig, console: Console | None, work: Callable[[SyncEngine], Outcome]
+) -> tuple[Outcome, int]:
     """Do `work` while showing its progress; return what it returned, and the exit code of an interrupt or 0.
 
     The engine works in a thread of its own, so that this one is free for signals.
@@ -168,7 +176,7 @@ def _watch(config: SyncConfig, console: Console | None, work: Callable[[SyncEngi
     progress = Progress()
     with (
         _Interrupts() as interrupts,
-        SyncEngine(config, progress=progress) as engine,
+        SyncEngine(config, progress=progress, longest_wait=arguments.max_wait) as engine,
         ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine") as pool,
     ):
         display = open_display(console)
@@ -176,7 +184,7 @@ def _watch(config: SyncConfig, console: Console | None, work: Callable[[SyncEngi
             future = pool.submit(work, engine)
             stopping = False
             while not wait([future], timeout=TICK).done:
-                display.update(progress.snapshot())
+                display.update(progress.snapshot(), engine.held)
                 if interrupts.number is not None and not stopping:
                     stopping = True
                     display.note("stopping; interrupt again to end at once")
@@ -247,6 +255,18 @@ def _say_failed(failed: Iterable[ImagePair | ImageResult]) -> None:
     """Name what failed to a person, where standard output is for a program."""
     for one in failed:
         terminal.say(render.one_line(f"failed: {one.source} -> {one.destination}: {one.error}"))
+
+
+def _say_when_to_try_again(images: Iterable[ImagePair | ImageResult]) -> None:
+    """Tell a person what to do about failures that a registry's limit made."""
+    times = [one.retry_at for one in images if one.retry_at is not None]
+    if times:
+        minutes = max(1, math.ceil((max(times) - time.time()) / 60))
+        wait = f"{minutes}m" if minutes < 60 else f"{math.ceil(minutes / 60)}h"
+        terminal.say(
+            f"{render.count_of(len(times), 'image')} failed for a registry's limit, which asks to wait until "
+            f"{render.utc_time(max(times))}: run again then, or have a run wait with --max-wait {wait}"
+        )
 
 
 def _write_output(output: TextIO | None, text: str) -> int:

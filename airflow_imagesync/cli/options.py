@@ -7,6 +7,7 @@ command imports, so it stays light.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -27,6 +28,10 @@ MARKDOWN_SUFFIXES = (".md", ".markdown")
 #: The limits that a configuration has too (`config.schema`), which is too heavy to import here.
 MAX_CONCURRENCY = 256
 MAX_RETRIES = 20
+#: How long a wait may last that a registry asks for, in seconds, where --max-wait says nothing.
+DEFAULT_MAX_WAIT = 60.0
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,14 @@ def number(low: int, high: int) -> Callable[[str], int]:
         return value
 
     return read
+
+
+def duration(text: str) -> float:
+    """Return the seconds that a text like ``90``, ``30s``, ``10m``, ``6h`` or ``1d`` means, for argparse."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time, such as 30s, 10m or 6h")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def platform_list(text: str) -> list[Platform]:
@@ -104,6 +117,13 @@ OPTIONS = (
         {"type": number(0, MAX_RETRIES), "metavar": "N"},
     ),
     Option(
+        ("--max-wait",),
+        "the longest wait that a registry may ask for, such as 30s, 10m or 6h (default: 1m); what would have to wait "
+        "longer fails",
+        {"type": duration, "metavar": "TIME", "default": DEFAULT_MAX_WAIT},
+        ("plan", "run"),
+    ),
+    Option(
         ("--platform",),
         "copy only this platform, os/arch or os/arch/variant; may be repeated, or a list with commas",
         {
@@ -139,6 +159,16 @@ OPTIONS = (
     Option(("--force",), "copy what is the same, too", {"action": "store_true"}),
     Option(("--default-registry",), "registry for rules with an empty destination", {"metavar": "REGISTRY"}),
     Option(("--default-namespace",), "namespace for rules with an empty destination", {"metavar": "NAMESPACE"}),
+    Option(
+        ("--docker-config",),
+        "take logins that the configuration does not give from Docker's configuration",
+        {"action": "store_true"},
+    ),
+    Option(
+        ("--credential-helpers",),
+        "run the credential helpers that Docker's configuration names",
+        {"action": "store_true"},
+    ),
     Option(
         ("--report",),
         "write a report, JSON or Markdown by suffix; a JSON report that is there already tells since how "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_imagesync.cli.terminal import say
@@ -26,8 +28,8 @@ class Display(Protocol):
     While one is open, messages go through its `note`.
     """
 
-    def update(self, snapshot: Snapshot) -> None:
-        """Show the counts as they are now."""
+    def update(self, snapshot: Snapshot, held: Mapping[str, float] = ...) -> None:
+        """Show the counts as they are now, and for how many seconds registries asked to wait."""
 
     def note(self, text: str) -> None:
         """Write a line that stays."""
@@ -59,8 +61,8 @@ class Rate:
         return (amount - before) / (now - since) if now > since else 0.0
 
 
-def counts_text(snapshot: Snapshot) -> str:
-    """Return the counts of images as a person reads them."""
+def counts_text(snapshot: Snapshot, held: Mapping[str, float] = MappingProxyType({})) -> str:
+    """Return the counts of images as a person reads them, and for how long registries want to be waited for."""
     parts = []
     if snapshot.planned < snapshot.to_plan:
         parts.append(f"{snapshot.planned:,} of {count_of(snapshot.to_plan, 'image')} compared")
@@ -68,6 +70,7 @@ def counts_text(snapshot: Snapshot) -> str:
         parts.append(f"{min(snapshot.done, snapshot.images):,} of {count_of(snapshot.images, 'image')} done")
     if snapshot.failed:
         parts.append(f"{snapshot.failed:,} failed")
+    parts += [f"{registry} to be waited for: {human_seconds(seconds)}" for registry, seconds in held.items()]
     return ", ".join(parts) or "starting"
 
 
@@ -86,14 +89,14 @@ class LineDisplay:
         self._began = self._last = time.monotonic()
         self._rate = Rate()
 
-    def update(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Snapshot, held: Mapping[str, float] = MappingProxyType({})) -> None:
         """Write a line when the last one is old enough."""
         now = time.monotonic()
         rate = self._rate.per_second(now, snapshot.bytes_moved)
         if now - self._last < LINE_INTERVAL:
             return
         self._last = now
-        parts = (counts_text(snapshot), bytes_text(snapshot, rate), human_seconds(now - self._began))
+        parts = (counts_text(snapshot, held), bytes_text(snapshot, rate), human_seconds(now - self._began))
         say("; ".join(part for part in parts if part))
 
     def note(self, text: str) -> None:
@@ -113,7 +116,7 @@ class LiveDisplay:
         self._task = self._bars.add_task("", total=None, bytes="")
         self._bars.start()
 
-    def update(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Snapshot, held: Mapping[str, float] = MappingProxyType({})) -> None:
         """Draw the line anew."""
         rate = self._rate.per_second(time.monotonic(), snapshot.bytes_moved)
         total, done = bar_of(snapshot)
@@ -121,7 +124,7 @@ class LiveDisplay:
             self._task,
             total=total,
             completed=done,
-            description=counts_text(snapshot),
+            description=counts_text(snapshot, held),
             bytes=bytes_text(snapshot, rate),
         )
         self._bars.refresh()

@@ -96,7 +96,7 @@ class LoginReader:
             self.warnings.append(f"{self._name}.{shown_key(key)}: there is a {have} but no {lack}")
         if entry.docker_config and (given or entry.conn_id):
             self._problem(key, "docker_config", "docker_config stands beside a login; expected one of the two")
-        if (entry.client_cert is None) != (entry.client_key is None) and not entry.client_cert:
+        if entry.client_key is not None and entry.client_cert is None:
             self._problem(key, "client_key", "client_key stands without client_cert; expected both")
         of_tls = [name for name in ("ca_file", "tls_verify", "client_cert") if getattr(entry, name) is not None]
         if entry.insecure and of_tls:

@@ -19,6 +19,7 @@ from airflow_imagesync.config.plain import MAX_DEPTH, MalformedText, Odd, Table
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Ten thousand rules are some 100,000 values; what an alias repeats is counted each time.
 _MAX_VALUES = 5_000_000
+_MAX_BITS = 256
 _TAG = "tag:yaml.org,2002:"
 _TAGGED = Odd("a value with a YAML tag (!name)")
 
@@ -157,10 +158,12 @@ class _Reader:
                 return None
             case "bool" | "int" | "float" as kind:
                 try:
-                    return self._loader.construct_object(yaml.ScalarNode(tag, event.value))
+                    value = self._loader.construct_object(yaml.ScalarNode(tag, event.value))
                 except (ValueError, KeyError, IndexError):
                     # "!!int text", or more digits than Python converts.
                     return Odd("a truth value" if kind == "bool" else "a number")
+                # 1:1:1:1 is a number to the base of 60, and may be one that can't be shown.
+                return value if not isinstance(value, int) or value.bit_length() < _MAX_BITS else Odd("a number")
             case "timestamp":
                 return Odd("a date")
         return _TAGGED

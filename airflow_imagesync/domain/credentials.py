@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +31,13 @@ class CredentialSource(Protocol):
 
         Safe to call from many threads. Raises ImageSyncError where there are none to be had.
         """
+        ...
+
+
+@runtime_checkable
+class RepositoryCreator(Protocol):
+    """A source of credentials that can also create repositories at its registry."""
+
+    def create_repository(self, path: str) -> None:
+        """Create the repository `path`; one that exists is left as it is. Raises ImageSyncError."""
         ...

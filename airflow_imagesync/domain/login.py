@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -109,12 +109,13 @@ class DockerLogins:
 
     ``everywhere`` has it used for each registry that has no credentials otherwise and does not say no. ``path`` is the
     file, or a folder with a config.json; None for where Docker looks. ``helpers`` allows to run the credential
-    helpers that it names.
+    helpers that it names. ``seen``, where given, is told of all credentials that were found, to keep them out of logs.
     """
 
     everywhere: bool = False
     path: str | None = None
     helpers: bool = False
+    seen: Callable[[Credentials], None] | None = field(default=None, repr=False, compare=False)
 
 
 def login_for(logins: Iterable[Login], repository: Repository) -> Login | None:

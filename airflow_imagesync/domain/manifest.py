@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_imagesync.domain.digest import check_digest, digest_of
 from airflow_imagesync.domain.platform import Platform
+from airflow_imagesync.domain.reference import quoted
 from airflow_imagesync.errors import ContentError, InvalidReference, UnsupportedContent
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -81,7 +82,7 @@ class Descriptor:
         except InvalidReference as error:
             raise ContentError(f"{where}: {error}") from error
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
-            raise ContentError(f"{where} has no valid size: {size!r}")
+            raise ContentError(f"{where} has no valid size: {_shown(size)}")
         if not isinstance(media_type, str):
             raise ContentError(f"{where} has no media type")
         platform = document.get("platform")
@@ -125,6 +126,10 @@ class Manifest:
         return len(self.body)
 
 
+def _shown(value: object) -> str:
+    return repr(value)[:40] if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
 def load_document(body: bytes, where: str) -> dict[str, Any]:
     """Return the JSON object that `body` holds; raise ContentError when it holds none."""
     try:
@@ -140,15 +145,15 @@ def _media_type(document: Mapping[str, Any], content_type: str | None, where: st
     """Return the media type of a manifest; the body's own and the header's must agree where both are known."""
     header = (content_type or "").partition(";")[0].strip().lower()
     own = document.get("mediaType")
+    if own is not None and not isinstance(own, str):
+        raise ContentError(f"{where} has a mediaType that is not text")
     if document.get("schemaVersion") == 1 or header in SCHEMA1_TYPES or own in SCHEMA1_TYPES:
         raise UnsupportedContent(
             f"{where} is a Docker schema 1 manifest, which current registries no longer take; "
             "rebuild or re-push the image with a current tool"
         )
-    if own is not None and not isinstance(own, str):
-        raise ContentError(f"{where} has a mediaType that is not text")
     if own and header in MANIFEST_TYPES and own != header:
-        raise ContentError(f"{where} says it is {own} but was served as {header}")
+        raise ContentError(f"{where} says it is {quoted(own)} but was served as {header}")
     if own or header in MANIFEST_TYPES:
         return own or header
     # Old OCI manifests have no mediaType, and some registries serve them as plain JSON.
@@ -184,7 +189,7 @@ def parse_manifest(body: bytes, *, content_type: str | None = None, digest: str 
         parts = (config, *layers) if config is not None else layers
         blobs = {part.digest: part for part in parts if not part.foreign}
         return Manifest(media_type, digest, body, blobs=tuple(blobs.values()), config=config)
-    raise UnsupportedContent(f"{where} has the media type {media_type!r}, which is no known manifest or index")
+    raise UnsupportedContent(f"{where} has the media type {quoted(media_type)}, which is no known manifest or index")
 
 
 def _descriptors(document: Mapping[str, Any], key: str, where: str) -> tuple[Descriptor, ...]:

@@ -27,7 +27,8 @@ class ImagePair:
     ``rule`` is the rule's 0-based position. ``source`` and ``destination`` are texts because a rule that could
     not be planned stands here with its selection as written. Digests are None where unknown.
     ``filtered_digest`` is the digest the destination will have when a platform filter changes it, else None.
-    ``temporary`` says whether a failure may pass by itself.
+    ``temporary`` says whether a failure may pass by itself, and ``retry_at`` from when on, in POSIX seconds, where the
+    registry asked for a longer wait than was sat out.
     """
 
     rule: int
@@ -39,6 +40,7 @@ class ImagePair:
     filtered_digest: str | None = None
     error: str | None = None
     temporary: bool = False
+    retry_at: float | None = None
     whole_rule: bool = False
 
     @property

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -44,6 +45,11 @@ def human_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def utc_time(posix: float) -> str:
+    """Return a time in POSIX seconds like ``2026-01-31 14:05:09 UTC``; one beyond this century as its end."""
+    return datetime.fromtimestamp(min(posix, 4102444799.0), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def count_of(number: int, noun: str) -> str:

@@ -24,8 +24,9 @@ class ImageResult:
     ``source`` and ``destination`` are full references, or for a rule that could not be planned its source as
     written and the destination repository. ``digest`` is the destination's. Bytes are those of blobs,
     configurations included, credited to the image that moved them. ``seconds`` is the time from when work on the image
-    began to its end. ``temporary`` says whether a failure may pass by itself; ``note`` states what a person should
-    know about a success, such as a digest that a platform filter changed.
+    began to its end. ``temporary`` says whether a failure may pass by itself, and ``retry_at`` from when on, in POSIX
+    seconds, where the registry asked for a longer wait than was sat out; ``note`` states what a person should know
+    about a success, such as a digest that a platform filter changed.
     """
 
     rule: int
@@ -40,6 +41,7 @@ class ImageResult:
     seconds: float = 0.0
     error: str | None = None
     temporary: bool = False
+    retry_at: float | None = None
     note: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,12 +49,12 @@ class ImageResult:
         row = asdict(self)
         row["state"] = self.state.value
         row["seconds"] = round(self.seconds, 3)
-        del row["temporary"], row["note"]
+        del row["temporary"], row["retry_at"], row["note"]
         return row
 
     def dump(self) -> dict[str, Any]:
         """Return everything as plain JSON, for XCom; `load` reads it back."""
-        return {**self.as_dict(), "temporary": self.temporary, "note": self.note}
+        return {**self.as_dict(), "temporary": self.temporary, "retry_at": self.retry_at, "note": self.note}
 
     @classmethod
     def load(cls, row: Mapping[str, Any]) -> ImageResult:

@@ -7,7 +7,7 @@ repositories there. Images that need a blob somebody else is bringing wait for i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -84,6 +84,14 @@ class BlobTransfers:
             need.done(BlobOutcome.SKIPPED)
         else:
             self._executor.submit(self._run, need, blob)
+
+    def forget(self, repository: Repository, digests: Iterable[str]) -> None:
+        """Believe no longer that `repository` has these blobs: the next need of one asks the registry."""
+        with self._lock:
+            for digest in digests:
+                blob = self._blobs.get((repository.registry, digest))
+                if blob is not None:
+                    blob.homes.discard(repository.path)
 
     def _run(self, need: BlobNeed, blob: _Blob) -> None:
         outcome: BlobOutcome | BaseException

@@ -20,11 +20,11 @@ from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.report import ImageResult, ResultState
 from airflow_imagesync.domain.rules import Rule
 from airflow_imagesync.engine.blobs import BlobNeed, BlobOutcome, BlobTransfers
-from airflow_imagesync.engine.planner import describe, is_temporary
+from airflow_imagesync.engine.planner import describe, is_temporary, retry_time
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.registries import Registries
 from airflow_imagesync.engine.selection import select_platforms
-from airflow_imagesync.errors import ContentError, SizeMismatch, SyncCancelled
+from airflow_imagesync.errors import ContentError, RegistryError, SizeMismatch, SyncCancelled
 from airflow_imagesync.registry.retry import STOPPED
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ class _Image:
             seconds=time.monotonic() - self._started,
             error=describe(error) if error is not None else None,
             temporary=is_temporary(error) if error is not None else False,
+            retry_at=retry_time(error) if error is not None else None,
             note=note,
         )
 
@@ -122,6 +123,8 @@ class _Node:
     #: Whether others may wait for this node's content.
     leads: bool = False
     finished: bool = False
+    #: Whether the registry did not know, of what had been brought there, what this manifest refers to.
+    again: bool = False
     #: Why this content can't be brought; None where only its image failed, for another reason.
     error: BaseException | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -249,8 +252,10 @@ class Copier:
             present = self._registries.client(repository).head_manifest(repository.path, digest) is not None
         if present:
             self._is_present(node)
-        else:
-            self._descend(node)
+            return
+        if node.again:
+            self._forget(node, _references(self._fetch(node)))
+        self._descend(node)
 
     def _is_present(self, node: _Node) -> None:
         """Go on with a node whose content is at the destination: only a root's tag is missing."""
@@ -298,12 +303,13 @@ class Copier:
                 )
             )
         for child in children:
-            self._submit(_Node(image, child.digest, child, node, node.depth + 1), self._enter)
+            self._submit(_Node(image, child.digest, child, node, node.depth + 1, again=node.again), self._enter)
         self._arrived(node)
 
     def _blob_arrived(self, node: _Node, blob: Descriptor, outcome: BlobOutcome | BaseException) -> None:
         if isinstance(outcome, BlobOutcome):
-            node.image.count(outcome, blob.size)
+            if not (node.again and outcome is BlobOutcome.SKIPPED):  # that was counted the first time
+                node.image.count(outcome, blob.size)
         else:
             node.error = node.error or outcome
             node.image.fail(outcome)
@@ -321,9 +327,30 @@ class Copier:
             self._finish(node, succeeded=False)
 
     def _put(self, node: _Node) -> None:
-        repository = node.image.destination.repository
-        self._registries.client(repository).put_manifest(repository.path, node.reference, self._fetch(node))
+        repository, manifest = node.image.destination.repository, self._fetch(node)
+        try:
+            self._registries.client(repository).put_manifest(repository.path, node.reference, manifest)
+        except RegistryError as error:
+            if not error.misses_blobs:
+                raise
+            known = _references(manifest)
+            missing = [digest for digest in error.digests if digest in known] or list(known)
+            if node.again:
+                raise error.with_advice(f"it was sent {_some(missing)} and does not find it") from error
+            # Lost there, or never seen by the one of several servers that answers now.
+            logger.info("bringing %s to %s again: %s", _some(missing), repository, error)
+            node.again = True
+            self._forget(node, missing)
+            self._descend(node)
+            return
         self._finish(node, succeeded=True)
+
+    def _forget(self, node: _Node, digests: Sequence[str]) -> None:
+        """Believe no longer that the destination has these blobs and manifests."""
+        repository = node.image.destination.repository
+        self._blobs.forget(repository, digests)
+        with self._lock:
+            self._present.difference_update((repository, digest) for digest in digests)
 
     def _finish(self, node: _Node, *, succeeded: bool) -> None:
         """End a node: go on with those that waited for the same content, and with the index above."""
@@ -346,3 +373,13 @@ class Copier:
         if node.parent is not None:
             node.parent.error = node.parent.error or error
             self._arrived(node.parent)
+
+
+def _references(manifest: Manifest) -> list[str]:
+    """Return the digests of everything that a manifest refers to and that is copied with it."""
+    return list(dict.fromkeys(one.digest for one in (*manifest.blobs, *manifest.children)))
+
+
+def _some(digests: Sequence[str]) -> str:
+    shown = ", ".join(digests[:3])
+    return f"{shown} and {len(digests) - 3} more" if len(digests) > 3 else shown

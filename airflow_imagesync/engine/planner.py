@@ -21,7 +21,7 @@ from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.registries import Registries
 from airflow_imagesync.engine.selection import select_platforms
 from airflow_imagesync.errors import ImageSyncError, NotFound
-from airflow_imagesync.registry.client import ManifestHead
+from airflow_imagesync.registry.manifests import ManifestHead
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Planner:
         listings = [(rule, self._executor.submit(self.expand, rule)) for rule in rules]
         rows: list[_Rows | Future[_Rows]] = []
         seen: set[tuple[object, ...]] = set()
+        notes: list[str] = []
         for rule, listing in listings:
             fresh = []
             try:
@@ -58,13 +59,15 @@ class Planner:
             except Exception as error:  # noqa: BLE001  # one bad rule must not stop the others
                 rows.append(failed_rule(rule, error))
                 continue
+            if not wanted:
+                notes.append(f"rule {rule.index}: {rule} matches no tag, which it allows (allow_empty)")
             for one in wanted:
                 key = (one.source, one.destination, frozenset(rule.platforms))
                 if key not in seen:
                     seen.add(key)
                     fresh.append(one)
             rows.extend(self._submit(fresh))
-        return _collect(rows)
+        return replace(_collect(rows), notes=tuple(notes))
 
     def compare(self, wanted: Iterable[Wanted]) -> Plan:
         """Return the images of `wanted`, in that order, with their states."""
@@ -162,6 +165,11 @@ def is_temporary(error: BaseException) -> bool:
     return isinstance(error, ImageSyncError) and error.temporary
 
 
+def retry_time(error: BaseException) -> float | None:
+    """Return from when on trying again is of use, in POSIX seconds, where that is longer than was waited."""
+    return error.retry_at if isinstance(error, ImageSyncError) else None
+
+
 def failed_rule(rule: Rule, error: BaseException) -> _Rows:
     """Return the rows of a rule that could not be planned: one for each destination."""
     return [
@@ -172,6 +180,7 @@ def failed_rule(rule: Rule, error: BaseException) -> _Rows:
             state=PairState.FAILED,
             error=describe(error),
             temporary=is_temporary(error),
+            retry_at=retry_time(error),
             whole_rule=True,
         )
         for to in rule.destinations
@@ -186,6 +195,7 @@ def _failed(one: Wanted, error: BaseException) -> ImagePair:
         state=PairState.FAILED,
         error=describe(error),
         temporary=is_temporary(error),
+        retry_at=retry_time(error),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.reference import Repository
@@ -10,6 +11,7 @@ from airflow_imagesync.domain.rules import SyncConfig
 from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import ConfigError
 from airflow_imagesync.registry.client import RegistryClient
+from airflow_imagesync.registry.docker_config import DockerConfig
 from airflow_imagesync.registry.limiter import Limiter
 from airflow_imagesync.registry.retry import RetryPolicy
 
@@ -17,14 +19,16 @@ from airflow_imagesync.registry.retry import RetryPolicy
 class Registries:
     """Gives the client for a repository: that of its registry with the login whose key is the longest that applies.
 
-    All clients of one registry share its limit of requests in flight.
+    A login without credentials takes them from Docker's configuration where that is asked for.
+    All clients of one registry share its limits: of requests in flight, and of those begun in a second.
     """
 
     def __init__(self, config: SyncConfig, retry: RetryPolicy, timeouts: Timeouts | None = None) -> None:
         self._config = config
         self._retry = retry
         self._timeouts = timeouts
-        self._clients: dict[tuple[str, str | None], RegistryClient] = {}
+        self._docker = DockerConfig(config.docker)
+        self._clients: dict[tuple[str, str | None, str | None], RegistryClient] = {}
         self._limiters: dict[str, Limiter] = {}
         self._lock = threading.Lock()
 
@@ -33,16 +37,17 @@ class Registries:
         login = self._config.login_for(repository) or Login()
         if login.conn_id is not None:
             raise ConfigError(f"the connection {login.conn_id!r} of {login.key} was not looked up")
-        key = (repository.registry, login.key)
+        docker = self._docker.find(login, repository)
+        key = (repository.registry, login.key, docker.key if docker is not None else None)
         with self._lock:
             client = self._clients.get(key)
             if client is None:
                 limiter = self._limiters.get(repository.registry)
                 if limiter is None:
-                    limiter = self._limiters[repository.registry] = Limiter(self._slots(repository.registry))
+                    limiter = self._limiters[repository.registry] = self._limiter(repository.registry)
                 client = self._clients[key] = RegistryClient(
                     repository.registry,
-                    login,
+                    login if docker is None else replace(login, source=docker.source),
                     retry=self._retry,
                     timeouts=self._timeouts,
                     # Each transfer may read from and write to the same registry.
@@ -51,10 +56,19 @@ class Registries:
                 )
             return client
 
-    def _slots(self, registry: str) -> int | None:
-        """Return the number of requests that may be in flight to a registry: the least that any of its logins says."""
-        limits = [login.max_concurrent for login in self._config.logins if login.registry == registry]
-        return min((limit for limit in limits if limit is not None), default=None)
+    def _limiter(self, registry: str) -> Limiter:
+        """Return the limits of a registry: the least that any of its logins says."""
+        logins = [login for login in self._config.logins if login.registry == registry]
+        slots = [login.max_concurrent for login in logins if login.max_concurrent is not None]
+        rates = [login.requests_per_second for login in logins if login.requests_per_second is not None]
+        return Limiter(min(slots, default=None), registry=registry, requests_per_second=min(rates, default=None))
+
+    def held(self) -> dict[str, float]:
+        """Return the registries that asked to wait, each with the seconds that are left of that."""
+        with self._lock:
+            clients = list(self._clients.values())
+        left = sorted((client.held_for, client.registry) for client in clients)
+        return {registry: seconds for seconds, registry in left if seconds > 0}
 
     def abort(self) -> None:
         """Shut every connection, so that whatever waits for a registry returns."""

@@ -6,7 +6,7 @@ and with artifacts that have no platform; a single image is checked by its confi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from airflow_imagesync.domain.manifest import (
@@ -20,10 +20,12 @@ from airflow_imagesync.domain.manifest import (
     replace_children,
 )
 from airflow_imagesync.domain.platform import Platform, wanted
+from airflow_imagesync.domain.reference import quoted
 from airflow_imagesync.errors import ContentError, UnsupportedContent
 from airflow_imagesync.registry.client import RegistryClient
 
 _UNKNOWN = Platform("unknown", "unknown")
+_MAX_LISTED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,19 @@ def select_platforms(client: RegistryClient, path: str, root: Manifest, filters:
     selection = _Selection(client, path, filters)
     kept = selection.reduce(root, depth=1)
     if kept is None or (selection.seen and not selection.matched):
-        has = ", ".join(sorted({str(one) for one in selection.seen})) or "none"
+        has = _listed(selection.seen)
         raise UnsupportedContent(
             f"{client.registry}/{path}@{root.digest} has nothing for {', '.join(map(str, filters))}; "
             f"its platforms: {has}"
         )
     return Selected(kept, selection.rewritten)
+
+
+def _listed(platforms: Iterable[Platform]) -> str:
+    """Return what an image says of its platforms, some of them if they are many."""
+    names = sorted({str(one) for one in platforms})
+    shown = [quoted(one).strip("'") for one in names[:_MAX_LISTED]]
+    return ", ".join([*shown, *(["..."] if len(names) > _MAX_LISTED else [])]) or "none"
 
 
 class _Selection:
@@ -62,6 +71,8 @@ class _Selection:
         self.seen: list[Platform] = []
         self.matched = False
         self.rewritten: dict[str, Manifest] = {}
+        #: What was left of each nested index: eight levels of a thousand times the same one have no end otherwise.
+        self._reduced: dict[str, Manifest | None] = {}
 
     def _wants(self, platform: Platform) -> bool:
         self.seen.append(platform)
@@ -82,11 +93,10 @@ class _Selection:
             if child.attests is not None:
                 continue
             if child.media_type in INDEX_TYPES and child.platform is None:
-                nested = self._fetch(child.digest)
-                left = self.reduce(nested, depth + 1)
-                if left is not nested:
+                left = self._reduce_nested(child.digest, depth + 1)
+                if left is None or left.digest != child.digest:
                     replacements[position] = left
-                if left is not None and left is not nested:
+                if left is not None and left.digest != child.digest:
                     self.rewritten[left.digest] = left
                 stays = left is not None
             else:
@@ -100,6 +110,11 @@ class _Selection:
         if manifest.children and len(replacements) == len(manifest.children) and not any(replacements.values()):
             return None
         return replace_children(manifest, replacements)
+
+    def _reduce_nested(self, digest: str, depth: int) -> Manifest | None:
+        if digest not in self._reduced:
+            self._reduced[digest] = self.reduce(self._fetch(digest), depth)
+        return self._reduced[digest]
 
     def _keeps(self, child: Descriptor) -> bool:
         """Whether a child that is no nested index stays."""

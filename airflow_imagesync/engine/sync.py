@@ -30,7 +30,9 @@ class SyncEngine:
     """Plans and copies what a configuration asks for; use it as a context manager, for one run.
 
     `config` must have its connections looked up. `progress` is counted up as the run goes on. `retry` and `timeouts`
-    replace the usual waits, for tests and special networks; the number of retries is the configuration's.
+    replace the usual waits and the configuration's, for tests and special networks; the number of retries is the
+    configuration's. `longest_wait` is the longest wait that a registry may ask for, in seconds, before what needs it
+    fails for now.
     """
 
     def __init__(
@@ -40,13 +42,16 @@ class SyncEngine:
         progress: Progress | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
+        longest_wait: float | None = None,
     ) -> None:
         self.config = config
         self.progress = progress or Progress()
         self._cancelled = threading.Event()
         self._closed = threading.Event()
         policy = replace(retry or RetryPolicy(), retries=config.retries, cancelled=self._cancelled)
-        self._registries = Registries(config, policy, timeouts)
+        if longest_wait is not None:
+            policy = replace(policy, longest_wait=longest_wait)
+        self._registries = Registries(config, policy, timeouts or config.timeouts)
         self._executor = ThreadPoolExecutor(config.concurrency, thread_name_prefix="imagesync")
         self._planner = Planner(self._registries, self._executor, self.progress)
         self._copier = Copier(
@@ -105,6 +110,11 @@ class SyncEngine:
         )
 
     @property
+    def held(self) -> dict[str, float]:
+        """The registries that asked to wait, each with the seconds that are left of that."""
+        return self._registries.held()
+
+    @property
     def cancelled(self) -> bool:
         """Whether the run was told to stop."""
         return self._cancelled.is_set()
@@ -145,4 +155,5 @@ def _settled(pair: ImagePair) -> ImageResult:
         digest=pair.destination_digest,
         error=pair.error,
         temporary=pair.temporary,
+        retry_at=pair.retry_at,
     )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
+from urllib.parse import unquote, urlsplit
 
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from airflow_imagesync.connections import connection_problem, login_from_connection
+from airflow_imagesync.domain.credentials import Credentials
 from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import ConfigError, ImageSyncError
+from airflow_imagesync.hooks.clouds import CLOUDS, Cloud, cloud_source
 from airflow_imagesync.registry.client import RegistryClient
 from airflow_imagesync.registry.retry import RetryPolicy
 
@@ -41,24 +45,23 @@ class RegistryHook(BaseHook):
         :raises ConfigError: when there is no such connection, or it is not for the registry of `entry`
         """
         entry = entry or Login(conn_id=self.registry_conn_id)
-        try:
-            connection = self._connection
-        except AirflowNotFoundException as error:
-            message = f"there is no connection {self.registry_conn_id!r}; create it under Admin, Connections"
-            raise connection_problem(entry, message) from error
-        except PermissionError as error:  # a secrets backend that refuses this task
-            message = f"the connection {self.registry_conn_id!r} can't be used: {error}"
-            raise connection_problem(entry, message) from error
-        if not connection.host and connection.conn_type not in (None, "", self.conn_type):
-            # The credentials of a cloud account, say, would go to whatever registry a rule names.
-            message = (
-                f"the connection {self.registry_conn_id!r} has the type {connection.conn_type!r} and no host; "
-                f"expected the type {self.conn_type!r}, or the registry as its host"
-            )
-            raise connection_problem(entry, message)
+        connection = self._connection_for(entry)
         extra = connection.extra_dejson
         if not isinstance(extra, dict):
             message = f"the connection {self.registry_conn_id!r}: its extra is no JSON object"
+            raise connection_problem(entry, message)
+        conn_type = connection.conn_type or self.conn_type
+        if entry.registry and conn_type != self.conn_type:
+            source = cloud_source(self.registry_conn_id, conn_type, entry.registry, extra, entry)
+            if source is not None:
+                # Login and password of the connection are those of the cloud's account, and its host is another one.
+                return replace(entry, conn_id=None, source=source)
+        if not connection.host and conn_type != self.conn_type:
+            # What is in it would go to whatever registry a rule names.
+            message = (
+                f"the connection {self.registry_conn_id!r} has the type {conn_type!r} and no host; "
+                f"expected the type {self.conn_type!r}, or the registry as its host"
+            )
             raise connection_problem(entry, message)
         login = login_from_connection(
             entry,
@@ -71,6 +74,24 @@ class RegistryHook(BaseHook):
         )
         mask_login(login)
         return login
+
+    def cloud(self) -> Cloud | None:
+        """
+        Return the cloud that the connection is for; None where it is for one registry.
+
+        :raises ConfigError: when there is no such connection
+        """
+        return CLOUDS.get(self._connection_for(Login()).conn_type or "")
+
+    def _connection_for(self, entry: Login) -> Connection:
+        try:
+            return self._connection
+        except AirflowNotFoundException as error:
+            message = f"there is no connection {self.registry_conn_id!r}; create it under Admin, Connections"
+            raise connection_problem(entry, message) from error
+        except PermissionError as error:  # a secrets backend that refuses this task
+            message = f"the connection {self.registry_conn_id!r} can't be used: {error}"
+            raise connection_problem(entry, message) from error
 
     @cached_property
     def _connection(self) -> Connection:
@@ -115,7 +136,25 @@ class RegistryHook(BaseHook):
 
 
 def mask_login(login: Login) -> None:
-    """Have Airflow blot out the secrets of `login` in the logs of this task."""
-    for secret in (login.password, login.identity_token):
+    """Have Airflow blot out the secrets of `login` in the logs of this task; sources that it has mask by themselves."""
+    mask_credentials(Credentials(login.username, login.password, login.identity_token))
+    if login.proxy:
+        mask_url_password(login.proxy)
+
+
+def mask_credentials(credentials: Credentials) -> None:
+    """Have Airflow blot out the secrets among `credentials` in the logs of this task."""
+    for secret in (credentials.password, credentials.identity_token, credentials.registry_token):
+        if secret:
+            mask_secret(secret)
+
+
+def mask_url_password(url: str) -> None:
+    """Have Airflow blot out the password in `url`, as it stands there and as it is meant."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return
+    for secret in {password, unquote(password or "")}:
         if secret:
             mask_secret(secret)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,21 +10,20 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
-from pydantic import TypeAdapter, ValidationError
 
-from airflow_imagesync.config import Overrides, load_config, parse_config
+from airflow_imagesync.config import Overrides, load_config
+from airflow_imagesync.domain.allowed import AllowedHosts
 from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.platform import Platform
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.rules import SyncConfig
 from airflow_imagesync.engine.sync import SyncEngine
 from airflow_imagesync.errors import ConfigError, InvalidReference
-from airflow_imagesync.hooks.registry import RegistryHook, mask_login
+from airflow_imagesync.hooks.registry import RegistryHook, mask_credentials, mask_login
+from airflow_imagesync.operators.arguments import as_bool, as_count, as_names, plain_path, said
+from airflow_imagesync.operators.open_rules import HOW_SAFE, parse_open_rules
+from airflow_imagesync.registry.retry import MAX_RETRY_AFTER
 
-_BOOL = TypeAdapter(bool)
-_COUNT = TypeAdapter(int)
-#: What of the environment counts for rules given as text.
-_OPEN_VARIABLES = ("DEFAULT_REGISTRY", "DEFAULT_NAMESPACE")
 _LOGGED_LINES = 2000
 
 
@@ -42,8 +38,9 @@ class ConfiguredOperator(BaseOperator):
     :param auth: path of image-syncer's auth file, with `images` (templated)
     :param images: path of image-syncer's images file (templated)
     :param rules: rules as YAML or JSON text, instead of files (templated). It may name connections. It must not hold
-        credentials, because task arguments are stored in plain text, nor environment variables, because those of
-        the workers are not for everybody who may start a run
+        credentials, because task arguments are stored in plain text, nor name environment variables, files and logins
+        of the workers, because those are not for everybody who may start a run; and how safe the way of a
+        connection's credentials is, only the connection says
     :param source_conn_id: connection for the source repositories in its registry (templated)
     :param destination_conn_id: connection for the destination repositories in its registry (templated)
     :param platforms: ``os/arch[/variant]`` to copy, a list or a text with commas; empty for what the
@@ -52,6 +49,8 @@ class ConfiguredOperator(BaseOperator):
     :param concurrency: transfers at once in this task; None for what the configuration says (templated)
     :param request_retries: how often a request that failed temporarily is tried again within the task; None
         for what the configuration says
+    :param allowed_hosts: the registries that rules may name, a list or a text with commas: ``host[:port]``, or
+        ``*.example.com`` for all below it; None for any. Not templated, so that whoever starts a run can't widen it
     """
 
     template_fields: Sequence[str] = (
@@ -65,6 +64,8 @@ class ConfiguredOperator(BaseOperator):
         "force",
         "concurrency",
     )
+    #: The longest wait that a registry asks for, in seconds, for which a worker is held.
+    longest_wait: float = MAX_RETRY_AFTER
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class ConfiguredOperator(BaseOperator):
         force: bool | str = False,
         concurrency: int | str | None = None,
         request_retries: int | None = None,
+        allowed_hosts: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -92,6 +94,9 @@ class ConfiguredOperator(BaseOperator):
         self.force = force
         self.concurrency = concurrency
         self.request_retries = request_retries
+        self.allowed_hosts = allowed_hosts
+        if allowed_hosts is not None:
+            AllowedHosts.parse(allowed_hosts)  # a mistake shows when the DAG is parsed
         self._engine: SyncEngine | None = None
         self._killed = False
 
@@ -108,7 +113,7 @@ class ConfiguredOperator(BaseOperator):
 
         :param config: the configuration, its connections looked up
         """
-        with SyncEngine(config) as engine:
+        with SyncEngine(config, longest_wait=self.longest_wait) as engine:
             self._engine = engine
             if self._killed:  # before there was an engine to tell
                 engine.cancel()
@@ -117,9 +122,9 @@ class ConfiguredOperator(BaseOperator):
     def overrides(self) -> Overrides:
         """Return what the arguments say on top of the configuration. Raises ConfigError, InvalidReference."""
         return Overrides(
-            platforms=tuple(Platform.parse(one) for one in _names(self.platforms)),
+            platforms=tuple(Platform.parse(one) for one in as_names(self.platforms)),
             force=as_bool(self.force, "force"),
-            concurrency=_as_count(self.concurrency, "concurrency"),
+            concurrency=as_count(self.concurrency, "concurrency"),
             retries=self.request_retries,
         )
 
@@ -135,14 +140,14 @@ class ConfiguredOperator(BaseOperator):
         if rules is not None and (config or auth or images):
             raise ConfigError(f"{self.task_id}: give a configuration file or rules as text, not both")
         if rules is not None:
-            found = _parse_rules(rules, "rules", overrides)
+            found = parse_open_rules(rules, "rules", overrides)
         elif config is not None or images is not None:
             found = load_config(config, auth=auth, images=images, overrides=overrides)
         else:
-            found = _parse_rules(self.own_rules(), self.task_id, overrides)
+            found = parse_open_rules(self.own_rules(), self.task_id, overrides)
         for login in found.logins:
             mask_login(login)
-        return found
+        return replace(found, docker=replace(found.docker, seen=mask_credentials))
 
     def own_rules(self) -> str:
         """Return rules that the operator's own arguments make, as text; raise ConfigError where there are none."""
@@ -163,18 +168,39 @@ class ConfiguredOperator(BaseOperator):
         :param sources: the repositories of the one side
         :param destinations: the repositories of the other
         :param must_fit: whether a side's connection that is for none of its repositories is a mistake
-        :raises ConfigError: when there is no such connection, or it can't be for these repositories
+        :raises ConfigError: when there is no such connection, or it can't be for these repositories, or one of them
+            is in a registry that is not allowed
         """
         sources, destinations = set(sources), set(destinations)
+        if self.allowed_hosts is not None:
+            AllowedHosts.parse(self.allowed_hosts).check(sources, destinations, config.rules)
+        open_rules = said(self.rules) is not None
         # The last one for a repository counts: where one is on both sides, it is written to.
+        unlimited = open_rules and self.allowed_hosts is None
+        if unlimited:
+            for conn_id in filter(None, map(_conn_id, (self.source_conn_id, self.destination_conn_id))):
+                check_names_registry(RegistryHook(conn_id))
         sides = [
-            *connection_logins(self.source_conn_id, sources, "source", config, must_fit=must_fit),
-            *connection_logins(self.destination_conn_id, destinations, "destination", config, must_fit=must_fit),
+            *connection_logins(
+                self.source_conn_id, sources, "source", config, must_fit=must_fit, open_rules=open_rules
+            ),
+            *connection_logins(
+                self.destination_conn_id, destinations, "destination", config, must_fit=must_fit, open_rules=open_rules
+            ),
         ]
         logins = {(one.registry, one.namespace): one for one in (*config.logins, *sides)}
         config = replace(config, logins=tuple(logins.values()))
         needed = {config.login_for(one) for one in sources | destinations}
-        return config.with_connections(lambda one: RegistryHook(one.conn_id or "").login(one) if one in needed else one)
+
+        def look_up(login: Login) -> Login:
+            if login not in needed:
+                return login
+            hook = RegistryHook(login.conn_id or "")
+            if unlimited:
+                check_names_registry(hook)
+            return hook.login(login)
+
+        return config.with_connections(look_up)
 
 
 @contextmanager
@@ -186,8 +212,27 @@ def mistakes_fail() -> Iterator[None]:
         raise AirflowFailException(str(error)) from None
 
 
+def check_names_registry(hook: RegistryHook) -> None:
+    """
+    Raise ConfigError for a connection with credentials and no host: rules could send these to any registry.
+
+    :param hook: the connection that rules of anybody's name
+    """
+    if hook.cloud() is None and not (login := hook.login()).registry and login.has_credentials:
+        raise ConfigError(
+            f"the connection {hook.registry_conn_id!r} names no registry, so that rules given as text could send its "
+            "credentials anywhere; give its host, or limit the registries with allowed_hosts"
+        )
+
+
 def connection_logins(
-    conn_id: str | None, repositories: Iterable[Repository], side: str, config: SyncConfig, *, must_fit: bool
+    conn_id: str | None,
+    repositories: Iterable[Repository],
+    side: str,
+    config: SyncConfig,
+    *,
+    must_fit: bool,
+    open_rules: bool,
 ) -> list[Login]:
     """
     Return a connection as the logins for those of `repositories` that are in its registry.
@@ -197,24 +242,28 @@ def connection_logins(
     :param side: which side, for the message
     :param config: what else is known of the registries; credentials are not taken from it
     :param must_fit: whether it is a mistake when none of them is in its registry
+    :param open_rules: whether anybody may have written the configuration, so that it must not weaken the connection
     :raises ConfigError: when there is no such connection, or it can't be for these repositories
     """
-    conn_id = (said(conn_id) or "").strip()
+    conn_id = _conn_id(conn_id)
     if not conn_id:
         return []
     hook = RegistryHook(conn_id)
-    registry = hook.login().registry
+    cloud = hook.cloud()
+    registry = "" if cloud is not None else hook.login().registry
     wanted = set(repositories)
     registries = sorted({one.registry for one in wanted})
-    if not registry and len(registries) > 1:
+    if cloud is None and not registry and len(registries) > 1:
         raise ConfigError(
             f"the {side} connection {conn_id!r} names no registry, and the {side}s are at {', '.join(registries)}; "
             "give its host, so that its credentials go nowhere else"
         )
-    ours = sorted(one for one in wanted if registry in ("", one.registry))
+    fits = [one for one in registries if (registry in ("", one) if cloud is None else cloud.has(one))]
+    ours = sorted(one for one in wanted if one.registry in fits)
     if must_fit and wanted and not ours:
+        whose = registry if cloud is None else f"registries of {cloud.name}"
         raise ConfigError(
-            f"the {side} connection {conn_id!r} is for {registry}, but the {side}s are at {', '.join(registries)}; "
+            f"the {side} connection {conn_id!r} is for {whose}, but the {side}s are at {', '.join(registries)}; "
             "choose the connection for that registry"
         )
     by_entry: dict[Login | None, Login] = {}
@@ -223,7 +272,15 @@ def connection_logins(
         # How a registry is reached is a fact that the configuration may know; who goes there, the connection says.
         known = config.login_for(one)
         if known not in by_entry:
-            settings = replace(known or Login(), username=None, password=None, identity_token=None)
+            settings = replace(
+                known or Login(), username=None, password=None, identity_token=None, source=None, docker_config=False
+            )
+            weakened = [name for name in HOW_SAFE if name in settings.stated]
+            if open_rules and weakened:
+                raise ConfigError(
+                    f"the rules say {weakened[0]} for {settings.key}, where the {side} connection {conn_id!r} logs in; "
+                    "set it in the connection"
+                )
             key = f"{side} connection {conn_id}"  # no key of a configuration has blanks
             by_entry[known] = hook.login(replace(settings, key=key, registry=one.registry, conn_id=conn_id))
         logins.append(replace(by_entry[known], registry=one.registry, namespace=one.path))
@@ -242,77 +299,5 @@ def lines_for_log(text: str) -> str:
     return "\n".join([*lines[:_LOGGED_LINES], f"... and {len(lines) - _LOGGED_LINES - 1} more lines", lines[-1]])
 
 
-def said(value: object) -> str | None:
-    """
-    Return the text that an argument came out as; None when it says nothing.
-
-    :param value: the argument: a text, or what a template that gives native objects made of one
-    """
-    if value is None or isinstance(value, str):
-        text = (value or "").strip()
-        return None if text in ("", "None") else value
-    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
-
-
-def as_bool(value: object, name: str) -> bool:
-    """
-    Return a flag that a template may have turned into text; nothing means no.
-
-    :param value: the argument
-    :param name: its name, for the message
-    :raises ConfigError: when it is neither true nor false
-    """
-    try:
-        return _BOOL.validate_python((said(value) or "no").strip())
-    except ValidationError as error:
-        raise ConfigError(f"{name}: {value!r} is neither true nor false") from error
-
-
-def plain_path(path: Any) -> Any:
-    """
-    Return a path as text, and anything else as it is.
-
-    :param path: a path as a DAG's author may give it: a text, a Path, or what another task will return
-    """
-    return str(path) if isinstance(path, PurePath) else path
-
-
-def _as_count(value: object, name: str) -> int | None:
-    text = said(value)
-    try:
-        return None if text is None else _COUNT.validate_python(text.strip())
-    except ValidationError as error:
-        raise ConfigError(f"{name}: {value!r} is not a whole number") from error
-
-
-def _names(value: object) -> list[str]:
-    """Return the names in a list, in a text with commas, or in a list that a template turned into text."""
-    if isinstance(value, (list, tuple)):
-        return [str(one) for one in value]
-    return re.findall(r"[^\s,'\"\[\]]+", said(value) or "")
-
-
-def _parse_rules(text: str, name: str, overrides: Overrides) -> SyncConfig:
-    """Return the configuration in a text that a run was given; raise ConfigError.
-
-    Its author may be anybody who may start a run: what the worker's environment holds is not for them to send
-    anywhere, and what they write is stored in plain text.
-    """
-    environ = {key: os.environ[key] for key in _OPEN_VARIABLES if key in os.environ}
-    try:
-        config = parse_config(text, name=name, overrides=overrides, environ=environ)
-    except ConfigError as error:
-        hint = "; rules given as text don't see the worker's environment"
-        raise ConfigError(
-            [
-                replace(one, message=one.message + hint) if one.message.endswith("not set") else one
-                for one in error.problems
-            ]
-        ) from None
-    for login in config.logins:
-        if login.has_credentials:
-            raise ConfigError(
-                f"{name}: the entry {login.key} holds credentials, which would be stored in plain text with the run; "
-                "name an Airflow connection there with conn_id"
-            )
-    return config
+def _conn_id(value: object) -> str:
+    return (said(value) or "").strip()

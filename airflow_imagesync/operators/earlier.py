@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,10 @@ class EarlierTries:
     clears. What is in it is a hint: without it, images of earlier tries count as the same.
 
     :param context: the context of the task
+    :param this_try: what this try had done before it was deferred, as ImageResult.dump wrote it
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, this_try: Iterable[Mapping[str, Any]] = ()) -> None:
         self._store: Any = context.get("task_state_store")
         kept: Any = None
         if self._store is not None:
@@ -44,6 +46,10 @@ class EarlierTries:
         }
         #: The images that a try copied that left others undone, as source and destination.
         self.unfinished: frozenset[tuple[str, str]] = frozenset() if kept.get("finished") else frozenset(self._rows)
+        results = (ImageResult.load(one) for one in this_try)
+        copied = {(one.source, one.destination): _row(one)[2:] for one in results if one.state is ResultState.COPIED}
+        self._rows |= copied
+        self.unfinished |= copied.keys()
 
     def joined(self, report: SyncReport) -> SyncReport:
         """

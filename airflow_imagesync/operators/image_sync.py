@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_imagesync.domain.reference import ImageReference, Repository
-from airflow_imagesync.domain.render import report_summary, report_text
-from airflow_imagesync.domain.report import SyncReport
+from airflow_imagesync.domain.render import count_of, human_seconds, report_summary, report_text, utc_time
+from airflow_imagesync.domain.report import ImageResult, SyncReport
 from airflow_imagesync.domain.unit import Unit, shortened
 from airflow_imagesync.engine.units import run_unit
 from airflow_imagesync.errors import ConfigError, ImagesFailed
-from airflow_imagesync.operators.base import ConfiguredOperator, lines_for_log, mistakes_fail, said
+from airflow_imagesync.operators.arguments import said
+from airflow_imagesync.operators.base import ConfiguredOperator, lines_for_log, mistakes_fail
 from airflow_imagesync.operators.earlier import EarlierTries
 
 if TYPE_CHECKING:
@@ -23,6 +27,11 @@ if TYPE_CHECKING:
 #: The XCom that holds a task's results, also those of a task that failed.
 RESULT_KEY = "result"
 _SHOWN_ERRORS = 3
+#: How much later than asked for a task goes on at the latest, as a part of the wait and in seconds: so that many tasks
+#: that wait for one registry do not come back at once.
+_SPREAD, _MOST_SPREAD = 0.1, 60.0
+#: How long a wait may last beyond its end before it is given up, in seconds: without a triggerer it has none.
+_PATIENCE = 900.0
 
 
 class ImageSyncOperator(ConfiguredOperator):
@@ -33,12 +42,19 @@ class ImageSyncOperator(ConfiguredOperator):
     again while one of them failed temporarily, for good when all failures are permanent. A retry does only what is
     left.
 
+    Where all that may still succeed is held up by a registry that asks for a wait of more than a minute, such as Docker
+    Hub with its pull limit, the task defers itself until then (which takes a triggerer, and no slot of a worker) and
+    goes on with what is left, in the same try. Its ``execution_timeout`` holds for each stretch of work between such
+    waits, a ``dagrun_timeout`` for all of it.
+
     :param source: what to copy: ``registry/repository`` with nothing, ``:tag``, ``:tag1,tag2``, ``:/regex/`` or
         ``@digest`` behind it (templated)
     :param destination: where to: ``registry/repository``, with tags or not, or a list of them (templated)
     :param allow_empty: a source without matching tags is no failure
     :param unit: a unit of a run that was planned by ImageSyncPlanOperator, instead of source and destination;
         not templated, because a regular expression in it may look like a template
+    :param max_wait: how long one try may be deferred in all, in seconds or as a timedelta, each time counting as a
+        minute at least; with 0 it never is. What would take longer fails, for Airflow to try again
 
     The other parameters are those of ConfiguredOperator.
     """
@@ -53,6 +69,7 @@ class ImageSyncOperator(ConfiguredOperator):
         destination: str | Sequence[str] | None = None,
         allow_empty: bool = False,
         unit: Mapping[str, Any] | None = None,
+        max_wait: float | timedelta = timedelta(hours=12),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -60,6 +77,7 @@ class ImageSyncOperator(ConfiguredOperator):
         self.destination = destination
         self.allow_empty = allow_empty
         self.unit = unit
+        self.max_wait = max_wait
 
     @property
     def label(self) -> str:
@@ -70,6 +88,26 @@ class ImageSyncOperator(ConfiguredOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Copy, push the results, and return the totals."""
+        return self._sync(context, waited=0.0, this_try=())
+
+    def go_on(
+        self,
+        context: Context,
+        event: object = None,  # noqa: ARG002  # what triggers pass
+        waited: float = 0.0,
+    ) -> dict[str, Any]:
+        """
+        Do what was left when the task deferred itself.
+
+        :param event: what the trigger sent, which says nothing new
+        :param waited: how long this try has been deferred so far, in seconds
+        """
+        ti: Any = context["ti"]
+        # Airflow keeps a task's XComs when it goes on, unlike before another try.
+        result = ti.xcom_pull(task_ids=self.task_id, key=RESULT_KEY, map_indexes=ti.map_index) or {}
+        return self._sync(context, waited=waited, this_try=result.get("images", ()))
+
+    def _sync(self, context: Context, *, waited: float, this_try: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         with mistakes_fail():
             config = self.read_config()
             if self.unit is not None:
@@ -81,7 +119,7 @@ class ImageSyncOperator(ConfiguredOperator):
         if self.unit is None:
             for warning in config.warnings:
                 self.log.warning("%s", warning)
-        earlier = EarlierTries(context)
+        earlier = EarlierTries(context, this_try)
         with self.engine(config) as engine:
             report = run_unit(engine, unit, done=earlier.unfinished)
         report = earlier.joined(report)
@@ -92,11 +130,37 @@ class ImageSyncOperator(ConfiguredOperator):
             value={"unit": ti.map_index, "label": unit.label, "images": [one.dump() for one in report.images]},
         )
         if report.failed:
+            self._defer_until_it_helps(report.failed, waited)
             message = _failure(report)
             if any(one.temporary for one in report.failed):
                 raise ImagesFailed(message)
             raise AirflowFailException(message)
         return report.totals
+
+    def _defer_until_it_helps(self, failed: Iterable[ImageResult], waited: float) -> None:
+        """Defer the task if nothing but time is missing for any of the images that may still succeed."""
+        times = [one.retry_at for one in failed if one.temporary]
+        if not times or None in times:
+            return
+        until = max(time.time(), *(one for one in times if one is not None))
+        wait = until - time.time()
+        wait += min(_MOST_SPREAD, wait * _SPREAD) * random.uniform(0.1, 1.0)  # noqa: S311  # no secret
+        # A wait that ended while the rest was done counts, too: a task must not defer itself for ever.
+        waited += max(wait, self.longest_wait)
+        longest = _seconds(self.max_wait)
+        what = f"{count_of(len(times), 'image')} held up by a registry's limit until {utc_time(until)}"
+        if waited > longest:
+            self.log.warning("%s, which is longer than max_wait (%s) allows", what, human_seconds(longest))
+            return
+        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
+        self.log.info("%s: the task goes on in %s", what, human_seconds(wait))
+        self.defer(
+            trigger=TimeDeltaTrigger(timedelta(seconds=wait)),
+            method_name="go_on",
+            kwargs={"waited": waited},
+            timeout=timedelta(seconds=wait + _PATIENCE),
+        )
 
     def own_rules(self) -> str:
         """Return the rule that source and destination make."""
@@ -114,6 +178,10 @@ def _repositories(unit: Unit) -> tuple[set[Repository], set[Repository]]:
     destinations = {ImageReference.parse(one.destination).repository for one in unit.images}
     destinations |= {to.repository for rule in unit.rules for to in rule.destinations}
     return sources, destinations
+
+
+def _seconds(value: float | timedelta) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)
 
 
 def _failure(report: SyncReport) -> str:

@@ -14,7 +14,8 @@ from airflow_imagesync.domain.results import unchanged_rows
 from airflow_imagesync.domain.rules import SyncConfig
 from airflow_imagesync.domain.unit import DEFAULT_IMAGES_PER_UNIT, cut_units
 from airflow_imagesync.errors import SyncCancelled
-from airflow_imagesync.operators.base import ConfiguredOperator, as_bool, lines_for_log, mistakes_fail
+from airflow_imagesync.operators.arguments import as_bool
+from airflow_imagesync.operators.base import ConfiguredOperator, lines_for_log, mistakes_fail
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

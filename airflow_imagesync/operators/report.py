@@ -27,7 +27,8 @@ from airflow_imagesync.domain.render import (
 )
 from airflow_imagesync.domain.report import SyncReport
 from airflow_imagesync.domain.results import join_results
-from airflow_imagesync.operators.base import lines_for_log, plain_path, said
+from airflow_imagesync.operators.arguments import plain_path, said
+from airflow_imagesync.operators.base import lines_for_log
 from airflow_imagesync.operators.image_sync import RESULT_KEY
 from airflow_imagesync.operators.plan import DRY_RUN_KEY, PLAN_KEY, UNCHANGED_KEY
 

@@ -8,32 +8,38 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import TypeVar
 
 import requests
 
-from airflow_imagesync.domain.digest import contradicts, is_digest, verify
 from airflow_imagesync.domain.login import Login
-from airflow_imagesync.domain.manifest import ACCEPT, MAX_MANIFEST_SIZE, Descriptor, Manifest, parse_manifest
+from airflow_imagesync.domain.manifest import Descriptor, Manifest
 from airflow_imagesync.domain.reference import DOCKER_HUB, DOCKER_HUB_API
 from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import (
-    ImageSyncError,
-    NotFound,
     ProtocolError,
+    RateLimited,
     RegistryError,
     SizeMismatch,
     Unauthorized,
 )
-from airflow_imagesync.registry.answers import conflict, error_body, error_of, may_be_immutable, storage_error
+from airflow_imagesync.registry.answers import (
+    error_body,
+    error_of,
+    is_web_page,
+    storage_error,
+)
 from airflow_imagesync.registry.auth import Authenticator, Scope, repository_scope
+from airflow_imagesync.registry.creation import MissingRepositories
 from airflow_imagesync.registry.download import BlobDownload, BlobSource
 from airflow_imagesync.registry.limiter import Limiter
+from airflow_imagesync.registry.manifests import ManifestHead, Manifests
 from airflow_imagesync.registry.origin import redact, redirect_problem, resolve, same_origin
+from airflow_imagesync.registry.quota import Quota
 from airflow_imagesync.registry.retry import RetryPolicy
 from airflow_imagesync.registry.tags import list_tags
-from airflow_imagesync.registry.transport import Body, Transport, discard, read_all
+from airflow_imagesync.registry.transport import Body, Transport, discard, read_all, unread
 from airflow_imagesync.registry.upload import BlobUploads, UploadOutcome
 
 logger = logging.getLogger(__name__)
@@ -44,14 +50,6 @@ _MAX_REDIRECTS = 5
 #: 301 to 303 turn a POST into a GET, which is never what is meant here.
 _REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "POST": frozenset({307, 308})}
 _MAX_CONFIG_SIZE = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestHead:
-    """What a registry says of a manifest without sending it."""
-
-    digest: str
-    media_type: str
 
 
 class RegistryClient:
@@ -76,16 +74,24 @@ class RegistryClient:
         host = DOCKER_HUB_API if registry == DOCKER_HUB else registry
         self.url = f"{'http' if login.insecure else 'https'}://{host}"
         self.retry = retry or RetryPolicy()
-        self.limiter = limiter or Limiter(login.max_concurrent)
-        self._transport = Transport(
-            tls_verify=login.tls_verify, ca_file=login.ca_file, pool_size=connections, timeouts=timeouts
+        self.limiter = limiter or Limiter(
+            login.max_concurrent, registry=registry, requests_per_second=login.requests_per_second
         )
+        # One for each login: Docker Hub counts the pulls of each account, and of each address for those without.
+        self._quota = Quota(registry, login.min_remaining)
+        self._transport = Transport.of(self.url, login, pool_size=connections, timeouts=timeouts)
         self._auth = Authenticator(self.url, login, self._transport)
-        self._uploads = BlobUploads(self)
-        #: Whether HEAD of a manifest can be trusted to say what GET would: None until seen.
-        self._head_works: bool | None = None
+        #: Those that a push finds missing, where they may be created.
+        self.missing = MissingRepositories(login, self.retry.cancelled)
+        self._uploads = BlobUploads(self, cross_host=login.allow_cross_host_upload)
+        self._manifests = Manifests(self, self._quota)
 
     # Exchanges
+
+    @property
+    def held_for(self) -> float:
+        """How many seconds what is to be done still waits for the registry's limits; 0 where nothing does."""
+        return max(self.limiter.pace.held_for, self._quota.held_for)
 
     @property
     def timeouts(self) -> Timeouts:
@@ -102,28 +108,41 @@ class RegistryClient:
         body: bytes | Body | None = None,
         read_timeout: float | None = None,
     ) -> requests.Response:
-        """Send one request to the registry's own origin, logged in for `scopes`, once more after a 401 if that helps.
+        """Send one request to the registry's own origin, logged in for `scopes`, once more where a new login helps.
 
-        A body that is read piece by piece can't be sent twice: the 401 is then raised, as a temporary error when a
-        new token may help. Returns the response with its body unread, whatever its other status. Raises Unauthorized,
-        TransportError, and what fetching a token raises.
+        It helps after a 401, and after other answers that say a login has ended. A body that is read piece by piece
+        can't be sent twice: the answer is then raised, as a temporary error when a new login may help. Returns the
+        response with its body unread, whatever its other status. Raises Unauthorized, TransportError, and what
+        logging in raises.
         """
         streamed = not isinstance(body, bytes | None)
-        repeatable = not streamed
+        may_log_in = may_renew = not streamed
         while True:
-            authorization = self._auth.authorization(scopes)
+            self.limiter.pace.begin(self.retry)
+            authorization = self._auth.authorization(scopes, lasting=streamed)
             sent = dict(headers or {})
             if authorization is not None:
                 sent["Authorization"] = authorization
             response = self._transport.send(method, url, sent, body, read_timeout=read_timeout)
-            if response.status_code != 401:
+            status = response.status_code
+            if status == 401:
+                answer = error_body(response, url)
+                can_help = self._auth.respond(response, scopes, authorization)
+                repeat, may_log_in = can_help and may_log_in, False
+            elif authorization is not None and status in (400, 403):
+                answer = error_body(response, url)
+                can_help = self._auth.ended(method, status, answer, scopes, authorization)
+                repeat, may_renew = can_help and may_renew, False
+                if not (repeat or (can_help and streamed)):
+                    return unread(response, answer)
+            else:
                 return response
-            answer = error_body(response, url)
-            can_help = self._auth.respond(response, scopes, authorization)
-            if can_help and repeatable:
-                repeatable = False
+            if repeat:
                 continue
             error = error_of(response, method, url, logged_in=self._auth.sends_credentials, body=answer)
+            if status != 401:
+                error.temporary = True
+                raise error
             raise Unauthorized(
                 str(error) + self._auth.advice(),
                 method=method,
@@ -134,8 +153,10 @@ class RegistryClient:
             )
 
     def error(self, response: requests.Response, method: str, url: str) -> RegistryError:
-        """Return the error that an answer stands for."""
-        return error_of(response, method, url, logged_in=self._auth.sends_credentials)
+        """Return the error that an answer stands for; one that refuses for being too much is heeded from now on."""
+        error = error_of(response, method, url, logged_in=self._auth.sends_credentials)
+        self.limiter.refused(error, self.retry)
+        return error
 
     def follow(self, method: str, url: str, scopes: Scope, *, headers: Mapping[str, str]) -> requests.Response:
         """Send a GET, or a POST without a body, and follow its redirects.
@@ -148,9 +169,7 @@ class RegistryClient:
             if same_origin(target, self.url):
                 response = self.exchange(method, target, scopes, headers=headers)
             else:
-                response = self._transport.send(method, target, headers)
-                if response.status_code >= 400:
-                    raise storage_error(response, method, target, self.registry)
+                response = self.send_elsewhere(method, target, headers)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS[method] or not location:
                 return response
@@ -168,13 +187,41 @@ class RegistryClient:
             f"{method} {redact(url)} was redirected more than {_MAX_REDIRECTS} times", method=method, url=redact(url)
         )
 
-    def retrying(self, function: Callable[[], T], what: str) -> T:
-        """Return what `function` returns, tried again by this client's policy, holding one of the registry's slots."""
+    def send_elsewhere(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None = None,
+        *,
+        read_timeout: float | None = None,
+    ) -> requests.Response:
+        """Send one request to another origin that the registry named, with no login of any kind.
+
+        Raises TransportError, and RegistryError for what is answered with an error.
+        """
+        response = self._transport.send(method, url, headers, body, read_timeout=read_timeout)
+        if response.status_code >= 400:
+            raise storage_error(response, method, url, self.registry)
+        return response
+
+    def retrying(self, function: Callable[[], T], what: str, *, pulls: bool = False) -> T:
+        """Return what `function` returns, tried again by this client's policy, holding one of the registry's slots.
+
+        `pulls` says whether it gets a manifest, which some registries count.
+        """
 
         def limited() -> T:
-            with self.limiter.slot():
+            # What may take long comes before the slot, which others may have a use for.
+            self.limiter.pace.wait_for_hold(self.retry)
+            with self._quota.pull(self.retry) if pulls else nullcontext(), self.limiter.slot():
                 self.retry.check()
-                return function()
+                try:
+                    return function()
+                except RateLimited as error:
+                    if error.status:  # perhaps the token service's
+                        self.limiter.refused(error, self.retry)
+                    raise
 
         return self.retry.call(limited, what)
 
@@ -201,125 +248,17 @@ class RegistryClient:
 
     # Manifests
 
-    def _manifest_url(self, path: str, reference: str) -> str:
-        return f"{self.url}/v2/{path}/manifests/{reference}"
-
     def head_manifest(self, path: str, reference: str) -> ManifestHead | None:
-        """Return the digest and media type of the manifest that a tag or digest names, or None when there is none.
-
-        Where a registry's HEAD can't be trusted the manifest is fetched instead. Raises RegistryError and
-        TransportError.
-        """
-        if self._head_works is False:
-            return self._head_by_get(path, reference)
-        url = self._manifest_url(path, reference)
-        scopes = (repository_scope(path, "pull"),)
-
-        def once() -> tuple[int, ManifestHead | None]:
-            try:
-                response = self.exchange("HEAD", url, scopes, headers={"Accept": ACCEPT})
-            except Unauthorized as error:
-                return error.status, None
-            status = response.status_code
-            if status in (408, 425, 429) or (status >= 500 and status != 501):
-                raise self.error(response, "HEAD", url)
-            read_all(response, 0, url)
-            digest = response.headers.get("Docker-Content-Digest", "")
-            if status != 200 or not is_digest(digest) or contradicts(digest, reference):
-                return status, None
-            return status, ManifestHead(digest, response.headers.get("Content-Type", "").partition(";")[0].strip())
-
-        status, head = self.retrying(once, f"HEAD {url}")
-        if head is not None:
-            self._head_works = True
-            return head
-        if status == 404 and self._head_works:
-            return None
-        # Without a digest, redirected, with an error that has no body to tell why, or with a 404 before this
-        # registry's HEAD has proved itself: GET tells. Nexus once answered 404 to HEAD where GET worked.
-        found = self._head_by_get(path, reference)
-        if self._head_works is None and (found is not None or status == 404):
-            self._head_works = found is None
-        return found
-
-    def _head_by_get(self, path: str, reference: str) -> ManifestHead | None:
-        try:
-            manifest = self.get_manifest(path, reference)
-        except NotFound:
-            return None
-        return ManifestHead(manifest.digest, manifest.media_type)
+        """Return the digest and media type of the manifest that a tag or digest names, or None when there is none."""
+        return self._manifests.head(path, reference)
 
     def get_manifest(self, path: str, reference: str) -> Manifest:
-        """Return the manifest that a tag or digest names, verified.
-
-        Raises NotFound, ContentError when the bytes are not what the digest or the media type says, and
-        other RegistryErrors.
-        """
-        url = self._manifest_url(path, reference)
-        scopes = (repository_scope(path, "pull"),)
-
-        def once() -> Manifest:
-            response = self.follow("GET", url, scopes, headers={"Accept": ACCEPT})
-            if response.status_code != 200:
-                raise self.error(response, "GET", url)
-            body = read_all(response, MAX_MANIFEST_SIZE, url)
-            digest = reference if is_digest(reference) else None
-            if digest is not None:
-                verify(body, digest, f"the manifest {self.registry}/{path}@{digest}")
-            stated = response.headers.get("Docker-Content-Digest", "")
-            if is_digest(stated) and not contradicts(stated, reference):
-                verify(body, stated, f"the manifest {self.registry}/{path}:{reference}")
-                digest = digest or stated
-            return parse_manifest(body, content_type=response.headers.get("Content-Type"), digest=digest)
-
-        return self.retrying(once, f"GET {url}")
+        """Return the manifest that a tag or digest names, verified; see Manifests.get."""
+        return self._manifests.get(path, reference)
 
     def put_manifest(self, path: str, reference: str, manifest: Manifest) -> None:
-        """Put a manifest under a tag or its digest; everything it refers to must be there before.
-
-        Raises Conflict for a tag that must not change, and other RegistryErrors.
-        """
-        url = self._manifest_url(path, reference)
-        scopes = (repository_scope(path, "pull", "push"),)
-
-        def once() -> None:
-            response = self.exchange(
-                "PUT", url, scopes, headers={"Content-Type": manifest.media_type}, body=manifest.body
-            )
-            if response.status_code not in (200, 201, 202, 204):
-                error = self.error(response, "PUT", url)
-                if "MANIFEST_BLOB_UNKNOWN" in error.codes or "BLOB_UNKNOWN" in error.codes:
-                    error.temporary = True  # blobs that were just put may take a moment to be seen
-                raise error
-            stated = response.headers.get("Docker-Content-Digest", "")
-            discard(response)
-            if contradicts(stated, manifest.digest):
-                raise ProtocolError(
-                    f"PUT {redact(url)} was answered with the digest {stated} for a manifest that is {manifest.digest}",
-                    method="PUT",
-                    url=redact(url),
-                    status=response.status_code,
-                )
-
-        try:
-            self.retrying(once, f"PUT {url}")
-        except ImageSyncError as error:
-            # The answer may have been lost, or the tag may be immutable and right already.
-            immutable = isinstance(error, RegistryError) and may_be_immutable(error)
-            stands = self._stands(path, reference) if error.temporary or immutable else None
-            if stands == manifest.digest:
-                return
-            if isinstance(error, RegistryError) and immutable and stands is not None:
-                raise conflict(error, f"{self.registry}/{path}:{reference}") from error
-            raise
-
-    def _stands(self, path: str, reference: str) -> str | None:
-        """Return the digest that a tag has, or None when it has none or that can't be known."""
-        try:
-            head = self.head_manifest(path, reference)
-        except ImageSyncError:
-            return None
-        return head.digest if head is not None else None
+        """Put a manifest under a tag or its digest; see Manifests.put."""
+        self._manifests.put(path, reference, manifest)
 
     # Blobs
 
@@ -350,7 +289,7 @@ class RegistryClient:
             raise self.error(response, "HEAD", url)
         read_all(response, 0, url)
         # A redirect to where the blob is stored means it is there; its address may be signed for GET alone.
-        return response.status_code < 400
+        return response.status_code < 400 and not is_web_page(response)
 
     def read_config(self, path: str, descriptor: Descriptor) -> bytes:
         """Return the bytes of a small blob, an image's configuration, verified."""

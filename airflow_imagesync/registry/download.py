@@ -5,26 +5,29 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import requests
 
 from airflow_imagesync.domain.digest import hasher
 from airflow_imagesync.domain.manifest import Descriptor
-from airflow_imagesync.errors import DigestMismatch, ImageSyncError, SizeMismatch, TransportError
+from airflow_imagesync.errors import DigestMismatch, ImageSyncError, ProtocolError, SizeMismatch, TransportError
 from airflow_imagesync.registry.auth import repository_scope
 from airflow_imagesync.registry.origin import redact
-from airflow_imagesync.registry.transport import CHUNK, read_piece
+from airflow_imagesync.registry.transport import CHUNK, check_encoding, read_piece
 
 if TYPE_CHECKING:
     from airflow_imagesync.registry.client import RegistryClient
 
 logger = logging.getLogger(__name__)
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+|\*)", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
 # With less than this between two failures, the second counts as one more of the same.
 _PROGRESS = 1024 * 1024
+#: How long, in seconds, the next try to go on is put off at most. Meanwhile the destination waits in the middle of an
+#: upload, and proxies cut off what is idle (containers/image#1083).
+_PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class BlobDownload:
             retry.check()
             try:
                 if self._response is None:
+                    if position:
+                        self._client.limiter.pace.wait_for_hold(replace(retry, longest_wait=_PATIENCE))
                     self._response = self._request(position)
                 piece = read_piece(self._response, min(CHUNK, self._descriptor.size - position), self._url)
                 if piece:
@@ -128,9 +133,11 @@ class BlobDownload:
                 self._failures, self._failed_at = self._failures + 1, position
                 if self._failures > retry.retries or not retry.should_retry(error):
                     raise retry.final(error) from error.__cause__
+                if (getattr(error, "retry_after", None) or 0.0) > _PATIENCE:
+                    raise  # what is above begins the whole blob anew, after that time
                 logger.info("resuming %s at byte %d of %d: %s", redact(self._url), position, len(self), error)
                 if self._failures > 1:  # at once the first time: the destination is waiting
-                    retry.sleep(retry.wait_before(self._failures - 1, error))
+                    retry.sleep(min(_PATIENCE, retry.wait_before(self._failures - 1, error)))
 
     def _check(self, hexdigest: str) -> None:
         """Raise DigestMismatch unless what was read is what was asked for; give the connection back."""
@@ -179,6 +186,12 @@ class BlobDownload:
     def _get(self, headers: dict[str, str]) -> requests.Response:
         scopes = (repository_scope(self._path, "pull"),)
         response = self._client.follow("GET", self._url, scopes, headers={"Accept": "*/*", **headers})
+        try:
+            if response.status_code in (200, 206):
+                check_encoding(response, self._url)
+        except ProtocolError:
+            response.close()
+            raise
         length = response.headers.get("Content-Length", "")
         if response.status_code == 200 and length.isdecimal() and int(length[:20]) != self._descriptor.size:
             response.close()

@@ -7,6 +7,8 @@ Credentials go to the registry's own origin and to token services that are known
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -14,6 +16,16 @@ from urllib.parse import urljoin, urlsplit
 from airflow_imagesync.errors import ProtocolError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# Nothing else, for parsers disagree: of https://evil\@registry/ urllib takes the second host, and urllib3 the first.
+_NETLOC = re.compile(r"(?:[A-Za-z0-9._-]+|\[[A-Fa-f0-9:.]+\])(?::[0-9]*)?")
+# What the system's resolver takes for an IPv4 address: 2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1.
+_NUMERIC = re.compile(r"(?:0[xX][0-9a-fA-F]+|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: Where clouds give machine credentials away, besides the link-local addresses: AWS, Google, Alibaba Cloud, Azure.
+_METADATA = frozenset(
+    map(ipaddress.ip_address, ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "168.63.129.16"))
+)
+_MAX_SHOWN = 1000
 
 #: Token services of a registry under another registrable domain, by suffixes of both host names.
 _KNOWN_REALMS = (
@@ -25,28 +37,31 @@ _KNOWN_REALMS = (
 
 
 def redact(url: str) -> str:
-    """Return `url` without user, query and fragment: queries of signed URLs are secrets."""
+    """Return `url` without user, query and fragment, fit for a terminal: queries of signed URLs are secrets."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "an unreadable address"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:_MAX_SHOWN]
+    if shown.isprintable():
+        return shown
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in shown)
 
 
 def resolve(base: str, address: str) -> str:
-    """Return the absolute form of an address that a server named in its answer to `base`.
+    """Return the absolute form of an address that a server named in its answer to `base`, without fragment.
 
     Raises ProtocolError when that is not the address of anything on HTTP.
     """
     try:
-        target = urljoin(base, address)
-        parts = urlsplit(target)
-        readable = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+        parts = urlsplit(urljoin(base, address))
+        readable = parts.scheme in _DEFAULT_PORTS and _NETLOC.fullmatch(parts.netloc) is not None and parts.port != 0
     except ValueError:
         readable = False
     if not readable:
         raise ProtocolError(f"{redact(base)} names an address that is no HTTP address", url=redact(base))
-    return target
+    # Put together anew: urlsplit passes over tabs and upper case in the scheme, others do not.
+    return parts._replace(fragment="").geturl()
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -78,16 +93,28 @@ def at_registry(registry_url: str, target: str) -> str | None:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a host is, in any notation; the IPv4 address within an IPv6 one that leads to it."""
+    host = host.partition("%")[0].rstrip(".")
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
+        if _NUMERIC.fullmatch(host) is None:
+            return None
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except OSError:
+            return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _is_loopback(host: str) -> bool:
     address = _address(host)
     if address is None:
+        host = host.rstrip(".")
         return host == "localhost" or host.endswith(".localhost")
     return address.is_loopback or address.is_unspecified
 
@@ -99,9 +126,9 @@ def is_local(host: str) -> bool:
 
 
 def is_metadata_service(host: str) -> bool:
-    """Whether a host is the link-local address where clouds give machine credentials away."""
+    """Whether a host is an address where clouds give machine credentials away, or any other link-local one."""
     address = _address(host)
-    return address is not None and (address.is_link_local or str(address) == "fd00:ec2::254")
+    return address is not None and (address.is_link_local or address in _METADATA)
 
 
 def redirect_problem(registry_url: str, target: str, *, same_content: bool = True) -> str | None:
@@ -118,9 +145,22 @@ def redirect_problem(registry_url: str, target: str, *, same_content: bool = Tru
     if not same_content and not same_origin(registry_url, target):
         return "another host"
     if is_metadata_service(host):
-        return "a link-local address"
+        return "a link-local address or a cloud's metadata service"
     if _is_loopback(host) and not is_local(registry_host):
         return "an address of this machine"
+    return None
+
+
+def upload_problem(registry_url: str, target: str) -> str | None:
+    """Return why a registry that may name other hosts for its uploads may not name `target`, or None when it may."""
+    to = urlsplit(target)
+    host, registry_host = to.hostname or "", urlsplit(registry_url).hostname or ""
+    if to.scheme != "https":
+        return "not HTTPS"
+    if is_metadata_service(host):
+        return "a link-local address or a cloud's metadata service"
+    if is_local(host) and not is_local(registry_host):
+        return "a private address"
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: The longest wait, in seconds, that is sat out here. Docker Hub's window is six hours: whoever schedules the run
-#: is better placed to wait for that.
+#: The longest wait, in seconds, that is usually sat out here when a registry asks for it. Docker Hub's window is six
+#: hours: whoever schedules the run is better placed to wait for that.
 MAX_RETRY_AFTER = 60.0
 #: What is said of everything that a stopped run leaves undone.
 STOPPED = "the run was stopped before this was finished"
@@ -30,13 +31,14 @@ class RetryPolicy:
 
     ``retries`` counts the tries after the first. Waits begin at ``first_wait`` seconds and double up to
     ``max_wait``, with up to half taken off by chance so that many clients do not come back at once; a registry's
-    Retry-After comes on top if it is at most a minute, and with a longer one there is no further try.
+    Retry-After comes on top if it is at most ``longest_wait`` seconds, and with a longer one there is no further try.
     ``cancelled`` ends every wait and every further try.
     """
 
     retries: int = 3
     first_wait: float = 0.5
     max_wait: float = 30.0
+    longest_wait: float = MAX_RETRY_AFTER
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def call(self, function: Callable[[], T], what: str) -> T:
@@ -91,11 +93,13 @@ class RetryPolicy:
     def final(self, error: ImageSyncError) -> ImageSyncError:
         """Return what to raise when `error` is not retried (any more).
 
-        That is `error`, marked so that nobody above tries all of it again; SyncCancelled when the run was told to
-        stop, since that is why connections broke.
+        That is `error`, marked so that nobody above tries all of it again, and with the time when to, where that was
+        too long to wait for; SyncCancelled when the run was told to stop, since that is why connections broke.
         """
         if self.cancelled.is_set() and not isinstance(error, SyncCancelled):
             return SyncCancelled(STOPPED)
+        if error.temporary and error.retry_at is None and (asked := _asked_wait(error)) > self.longest_wait:
+            error.retry_at = time.time() + asked
         error.tried = True
         return error
 
@@ -103,19 +107,19 @@ class RetryPolicy:
         """Whether `error` may pass by itself and soon enough."""
         if not isinstance(error, ImageSyncError) or not error.temporary or error.tried:
             return False
-        too_long = (getattr(error, "retry_after", None) or 0) > MAX_RETRY_AFTER
+        too_long = _asked_wait(error) > self.longest_wait
         return self.retries > 0 and not too_long and not self.cancelled.is_set()
 
     def wait_before(self, attempt: int, error: BaseException | None = None) -> float:
         """Return the seconds to wait after the `attempt`-th try (from 1) failed with `error`."""
         full = min(self.max_wait, self.first_wait * 2.0 ** min(attempt - 1, 32))
-        asked = min(getattr(error, "retry_after", None) or 0.0, MAX_RETRY_AFTER)
+        asked = min(_asked_wait(error), self.longest_wait)
         # At least what was asked for: all that were refused together would come back together.
         return float(asked + full * random.uniform(0.5, 1.0))  # noqa: S311  # no secret: only spreads the load
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless the run is told to stop."""
-        self.cancelled.wait(seconds)
+        self.cancelled.wait(min(seconds, threading.TIMEOUT_MAX))
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -130,6 +134,10 @@ class RetryPolicy:
             state.next_action.sleep if state.next_action is not None else 0.0,
             state.outcome.exception() if state.outcome is not None else None,
         )
+
+
+def _asked_wait(error: BaseException | None) -> float:
+    return getattr(error, "retry_after", None) or 0.0
 
 
 def _says_wrong_content(error: ImageSyncError) -> bool:

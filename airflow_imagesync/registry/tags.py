@@ -5,6 +5,7 @@ OCI distribution specification, "Listing Tags".
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import requests
@@ -19,22 +20,40 @@ from airflow_imagesync.registry.transport import read_all
 if TYPE_CHECKING:
     from airflow_imagesync.registry.client import RegistryClient
 
+logger = logging.getLogger(__name__)
+
 #: ECR answers an error for more (google/go-containerregistry#1091).
 PAGE_SIZE = 1000
 MAX_PAGE = 8 * 1024 * 1024
 MAX_PAGES = 1000
 MAX_TAGS = 100_000
+#: Google's lists end here without a word (Artifact Registry, "Quotas and limits").
+GOOGLE_LIST_END = 10_000
 
 
 def list_tags(client: RegistryClient, path: str) -> list[str]:
     """Return all tags of the repository `path`, in the registry's order, each once; see RegistryClient."""
     base = f"{client.url}/v2/{path}/tags/list"
     try:
-        return _pages(client, path, f"{base}?n={PAGE_SIZE}")
+        tags = _pages(client, path, f"{base}?n={PAGE_SIZE}")
     except RegistryError as error:
         if error.status != 400:
             raise
-        return _pages(client, path, base)  # a page size it does not take
+        tags = _pages(client, path, base)  # a page size it does not take
+    if may_be_cut_off(client.registry, len(tags)):
+        logger.warning(
+            "%s/%s: the list of tags may lack some, because Google's registries list at most %d; name the tags wanted",
+            client.registry,
+            path,
+            GOOGLE_LIST_END,
+        )
+    return tags
+
+
+def may_be_cut_off(registry: str, count: int) -> bool:
+    """Whether a list of `count` tags is one that `registry` leaves incomplete without telling."""
+    google = registry == "gcr.io" or registry.endswith((".gcr.io", ".pkg.dev"))
+    return google and count >= GOOGLE_LIST_END
 
 
 def _pages(client: RegistryClient, path: str, first: str) -> list[str]:

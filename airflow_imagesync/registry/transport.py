@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import http.client
-import re
-import socket
-import ssl
+import io
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, Self
 
 import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from airflow_imagesync import __version__
+from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import ProtocolError, TransportError
-from airflow_imagesync.registry.connection import Adapter, Sockets, ssl_context
-from airflow_imagesync.registry.origin import redact
+from airflow_imagesync.registry.connection import Adapter
+from airflow_imagesync.registry.origin import realm_may_see_credentials, redact
+from airflow_imagesync.registry.sockets import Sockets
+from airflow_imagesync.registry.tls import Tls
+from airflow_imagesync.registry.unanswered import closed_unanswered, proxy_refusal, transport_error
 
 USER_AGENT = f"airflow-imagesync/{__version__}"
 #: Pieces a blob is moved in, in bytes: larger ones gain nothing and run into the write timeout.
 CHUNK = 256 * 1024
 # A body up to this size is cheaper to read than a new connection.
 _SHORT = 64 * 1024
-# How OpenSSL's releases name what is no TLS at all; and how a TLS alert looks to who expects HTTP.
-_PLAIN_ANSWER = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST")
-_TLS_ALERT = "\x15\x03"
 
 
 class Body(Protocol):
@@ -42,38 +40,39 @@ class Body(Protocol):
 class Transport:
     """Sends requests on behalf of one registry.
 
-    `tls_verify` and `ca_file` are the registry's settings; `pool_size` is how many connections to a host are
-    kept open; `timeouts` how long to wait.
+    `tls` are the registry's settings of TLS, and `shows_certificate` says of an origin whether it may see the client
+    certificate; `proxy` is a proxy's URL, PROXY_OF_ENVIRONMENT, or None for none. `pool_size` is how many connections
+    to a host are kept open; `timeouts` how long to wait.
     """
 
     def __init__(
         self,
         *,
-        tls_verify: bool = True,
-        ca_file: str | None = None,
+        tls: Tls | None = None,
+        shows_certificate: Callable[[str], bool] = lambda _: True,
+        proxy: str | None = None,
         pool_size: int = 18,
         timeouts: Timeouts | None = None,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
-        self._tls_verify = tls_verify
-        self._ca_file = ca_file
-        self._pool_size = pool_size
         self._sockets = Sockets()
-        self._plain = Adapter(pool_size, self.timeouts, self._sockets, None)
-        # Made when first needed: reading the authorities takes longer than a few requests.
-        self._secure: Adapter | None = None
-        self._lock = threading.Lock()
+        self._adapter = Adapter(pool_size, self.timeouts, self._sockets, tls, proxy, shows_certificate)
         self._aborted = threading.Event()
 
-    def _adapter(self, url: str) -> Adapter:
-        if not url.startswith("https:"):
-            return self._plain
-        if self._secure is None:
-            with self._lock:
-                if self._secure is None:
-                    context = ssl_context(self._tls_verify, self._ca_file)
-                    self._secure = Adapter(self._pool_size, self.timeouts, self._sockets, context)
-        return self._secure
+    @classmethod
+    def of(cls, registry_url: str, login: Login, *, pool_size: int = 18, timeouts: Timeouts | None = None) -> Self:
+        """Return a transport with the settings of a registry's `login`.
+
+        The client certificate is shown where the password may be: at the registry, and at token services that belong
+        to it.
+        """
+        return cls(
+            tls=Tls(login.tls_verify, login.ca_file, login.client_cert, login.client_key),
+            shows_certificate=lambda url: realm_may_see_credentials(registry_url, url, login.token_realm_hosts),
+            proxy=login.proxy,
+            pool_size=pool_size,
+            timeouts=timeouts,
+        )
 
     def send(
         self,
@@ -102,20 +101,26 @@ class Transport:
         request.body = body  # type: ignore[assignment]
         if self._aborted.is_set():
             raise TransportError(f"{method} {redact(url)}: the run was stopped", temporary=False)
-        adapter = self._adapter(url)
+        adapter = self._adapter
         timeout = (self.timeouts.connect, read_timeout or self.timeouts.read)
         try:
             try:
-                return adapter.send(request, stream=True, timeout=timeout)
+                response = adapter.send(request, stream=True, timeout=timeout)
             except requests.ConnectionError as error:
                 # The other side closed an idle connection just as it was used again: that says nothing about
                 # the registry. A body that is read piece by piece may be partly used up.
                 repeatable = isinstance(body, bytes | None)
-                if self._aborted.is_set() or not repeatable or not _closed_unanswered(error):
+                if self._aborted.is_set() or not repeatable or not closed_unanswered(error):
                     raise
-                return adapter.send(request, stream=True, timeout=timeout)
+                response = adapter.send(request, stream=True, timeout=timeout)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise _transport_error(method, url, error) from error
+            # What foreign errors quote may be the query of a signed address, or a header that holds a login.
+            quotes = "?" in url or isinstance(error, ValueError)
+            raise transport_error(method, url, error, adapter.proxy_of(url)) from (None if quotes else error)
+        if response.status_code == 407 and (proxy := adapter.proxy_of(url)) is not None:
+            response.close()
+            raise TransportError(f"{method} {redact(url)}: {proxy_refusal(proxy, 407)}", temporary=False)
+        return response
 
     def abort(self) -> None:
         """Shut every open connection, for good; requests under way and later ones fail with TransportError."""
@@ -124,9 +129,7 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._plain.close()
-        if self._secure is not None:
-            self._secure.close()
+        self._adapter.close()
 
 
 def read_piece(response: requests.Response, size: int, url: str) -> bytes:
@@ -135,13 +138,13 @@ def read_piece(response: requests.Response, size: int, url: str) -> bytes:
         return response.raw.read(size, decode_content=False) or b""
     except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError) as error:
         # ValueError and AttributeError: another thread shut the connection.
-        raise _transport_error("GET", url, error) from error
+        raise transport_error("GET", url, error) from error
 
 
 def read_all(response: requests.Response, limit: int, url: str) -> bytes:
     """Read a whole body of at most `limit` bytes and give the connection back.
 
-    Raises ProtocolError when there is more, TransportError when the connection breaks.
+    Raises ProtocolError when there is more, or when it is compressed; TransportError when the connection breaks.
     """
     parts: list[bytes] = []
     left = limit + 1
@@ -158,6 +161,8 @@ def read_all(response: requests.Response, limit: int, url: str) -> bytes:
                 url=redact(url),
                 status=response.status_code,
             )
+        if parts:
+            check_encoding(response, url)
         return b"".join(parts)
     finally:
         if left <= 0:
@@ -166,79 +171,32 @@ def read_all(response: requests.Response, limit: int, url: str) -> bytes:
             response.raw.release_conn()
 
 
+def check_encoding(response: requests.Response, url: str) -> None:
+    """Raise ProtocolError when a body is not sent as it is: that was asked for, and nothing here is unpacked."""
+    encoding = response.headers.get("Content-Encoding", "identity")
+    # S3 keeps the name of how something was once uploaded, and sends it plain.
+    if encoding.strip().lower() not in ("", "identity", "aws-chunked"):
+        raise ProtocolError(
+            f"{redact(url)} sends its answer packed ({encoding[:40]!r}), although it was asked for as it is; "
+            "check the proxy or cache before the registry",
+            url=redact(url),
+            status=response.status_code,
+        )
+
+
 def discard(response: requests.Response) -> None:
     """Let go of a response whose body does not matter; what is short is read, so that the connection can be kept."""
     with suppress(ProtocolError, TransportError):
         read_all(response, _SHORT, response.url)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what is wrapped in it, innermost last."""
-    seen: set[int] = set()
-    queue: list[BaseException] = [error]
-    while queue:
-        one = queue.pop(0)
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        inner = [one.__cause__, one.__context__, getattr(one, "reason", None), *getattr(one, "args", ())]
-        queue.extend(item for item in inner if isinstance(item, BaseException))
-
-
-def _closed_unanswered(error: Exception) -> bool:
-    return any(isinstance(one, http.client.RemoteDisconnected) for one in _causes(error))
-
-
-def _transport_error(method: str, url: str, error: Exception) -> TransportError:
-    """Return the error that says in one sentence why there was no answer."""
-    causes = list(_causes(error))
-
-    def found(*types: type[BaseException]) -> BaseException | None:
-        return next((one for one in causes if isinstance(one, types)), None)
-
-    def result(sentence: str, *, temporary: bool = True) -> TransportError:
-        return TransportError(f"{method} {redact(url)}: {sentence}", temporary=temporary)
-
-    if cause := found(ssl.SSLCertVerificationError):
-        return result(_certificate_problem(cause), temporary=False)
-    if cause := found(ssl.SSLError):
-        reason = getattr(cause, "reason", None) or str(cause)
-        if _PLAIN_ANSWER.search(reason):
-            return result(
-                "the registry answered plain HTTP on this port; set insecure: true for it if that is meant",
-                temporary=False,
-            )
-        if not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return result(f"TLS failed ({reason})")
-    if found(socket.gaierror):
-        return result("the host name is unknown; check the registry's name and the DNS")
-    if found(ConnectionRefusedError):
-        return result("the connection was refused; check that the registry runs on this port")
-    if found(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
-        return result("no connection in time; check the registry's address and firewalls")
-    if found(requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
-        return result("the registry did not answer in time")
-    if found(TimeoutError):
-        return result("the registry did not take the data in time")
-    if (cause := found(http.client.BadStatusLine)) and str(cause).startswith(_TLS_ALERT):
-        return result(
-            "the registry answered TLS on this port: take out insecure: true "
-            "(for a self-signed certificate set tls_verify: false)",
-            temporary=False,
-        )
-    if found(ConnectionError, ssl.SSLError, urllib3.exceptions.ProtocolError):
-        return result("the connection broke before the answer was complete")
-    detail = next((str(one) for one in reversed(causes) if str(one)), type(error).__name__)
-    # What may be a query string is left out.
-    return result(f"no answer ({detail.partition('?')[0][:200]})")
-
-
-def _certificate_problem(error: BaseException) -> str:
-    reason = getattr(error, "verify_message", "") or str(error)
-    advice = "give the file with its authority as ca_file, or set tls_verify: false for this registry"
-    if "mismatch" in reason.lower():
-        advice = "check the registry's name, or set tls_verify: false for this registry"
-    elif "expired" in reason or "not yet valid" in reason:
-        advice = "renew it, or set tls_verify: false for this registry"
-    return f"the certificate is not trusted ({reason.rstrip('.')}); {advice}"
+def unread(response: requests.Response, body: bytes) -> requests.Response:
+    """Return a response whose body was read as one that is yet to be read."""
+    response.raw = urllib3.HTTPResponse(
+        io.BytesIO(body),
+        headers=response.raw.headers,
+        status=response.status_code,
+        preload_content=False,
+        enforce_content_length=False,  # which is that of a body which a HEAD does not get
+    )
+    return response

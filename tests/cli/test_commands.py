@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from airflow_imagesync.__main__ import main
+from airflow_imagesync.config import Overrides, read_config
+from airflow_imagesync.config.loader import ReadResult
 from devtools import images
 from devtools.distribution import DistributionRegistry
 from tests.support.skopeo import Skopeo
@@ -277,6 +279,34 @@ def test_a_connection_from_the_environment_is_used(
     code, document, err = run_json(capsys, "check", config)
     assert code == 2
     assert "hunter2" not in err + json.dumps(document)
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "run"])
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], (False, False)),
+        (["--docker-config"], (True, False)),
+        (["--docker-config", "--credential-helpers"], (True, True)),
+    ],
+)
+def test_dockers_logins_are_used_where_that_is_said(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write: Write,
+    command: str,
+    flags: list[str],
+    expected: tuple[bool, bool],
+) -> None:
+    seen: list[Overrides] = []
+
+    def noted(*arguments: Any, overrides: Overrides, **more: Any) -> ReadResult:
+        seen.append(overrides)
+        return read_config(*arguments, overrides=overrides, **more)
+
+    monkeypatch.setattr("airflow_imagesync.cli.commands.read_config", noted)
+    run(capsys, command, write(), *flags)
+    assert [(one.docker_config, one.credential_helpers) for one in seen] == [expected]
 
 
 def test_outputs_that_cannot_be_written_are_usage_errors(

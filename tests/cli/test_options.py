@@ -31,7 +31,9 @@ def test_every_command_takes_what_changes_the_configuration(command: str) -> Non
             "arm64",
         ),
         *("--force", "--default-registry", "r.io", "--default-namespace", "mirror", "-o", "json", "-vv"),
+        *("--docker-config", "--credential-helpers"),
     )
+    assert (arguments.docker_config, arguments.credential_helpers) == (True, True)
     assert (arguments.concurrency, arguments.retries, arguments.force) == (4, 0, True)
     assert (arguments.default_registry, arguments.default_namespace) == ("r.io", "mirror")
     assert (arguments.output, arguments.verbose) == ("json", 2)

@@ -275,3 +275,75 @@ def test_values_of_variables_never_appear(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(path, environ=ENVIRON)
     assert "s3cret" not in str(caught.value) + repr(read_config(path, environ=ENVIRON))
+
+
+def test_settings_of_how_a_registry_is_reached(tmp_path: Path) -> None:
+    (tmp_path / "tls.pem").touch()
+    found = logins(
+        f"""
+  q.io: {{client_cert: {tmp_path}/tls.pem, proxy: "http://me:$x@proxy.test:3128", requests_per_second: 2.5}}
+  q.io/a: {{client_cert: {tmp_path}/tls.pem, client_key: {tmp_path}/tls.pem, min_remaining: 0, proxy: environment}}
+  r.io: {{docker_config: true, allow_cross_host_upload: true, create_repositories: true, min_remaining: 10}}
+"""
+    )
+    q, a, r = found.values()
+    assert (q.client_cert, q.client_key, q.proxy) == (f"{tmp_path}/tls.pem", None, "http://me:$x@proxy.test:3128")
+    assert (a.client_key, a.proxy, a.requests_per_second) == (f"{tmp_path}/tls.pem", "environment", 2.5)
+    assert (r.docker_config, r.allow_cross_host_upload, r.create_repositories, r.min_remaining) == (
+        True,
+        True,
+        True,
+        10,
+    )
+    assert q.stated == {"client_cert", "proxy", "requests_per_second"}
+    assert a.stated == {"client_cert", "client_key", "proxy", "min_remaining", "requests_per_second"}
+    assert "$x" not in repr(q)
+
+
+def test_a_certificate_of_its_own_does_not_get_the_key_of_a_shorter_entry(tmp_path: Path) -> None:
+    (tmp_path / "tls.pem").touch()
+    found = logins(
+        f"""
+  q.io: {{client_cert: {tmp_path}/tls.pem, client_key: {tmp_path}/tls.pem}}
+  q.io/a: {{client_cert: {tmp_path}/tls.pem}}
+  q.io/b: {{max_concurrent: 1}}
+"""
+    )
+    assert [one.client_key for one in found.values()] == [f"{tmp_path}/tls.pem", None, f"{tmp_path}/tls.pem"]
+
+
+def test_dockers_login_is_not_inherited() -> None:
+    """Who goes there is a choice."""
+    assert [one.docker_config for one in logins("{q.io: {docker_config: true}, q.io/a: {}}").values()] == [True, None]
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "message"),
+    [
+        ("{client_key: /dev/null}", "client_key", "client_key stands without client_cert; expected both"),
+        ("{client_cert: tls.pem}", "client_cert", "expected an absolute path in a text without file"),
+        ("{client_cert: /gone/tls.pem}", "client_cert", "can't be read (No such file or directory); expected a cert"),
+        ("{client_cert: /, client_key: /gone.pem}", "client_key", "expected a private key (PEM)"),
+        ("{docker_config: true, username: u, password: p}", "docker_config", "docker_config stands beside a login"),
+        ("{docker_config: true, conn_id: c}", "docker_config", "docker_config stands beside a login"),
+        ("{docker_config: maybe}", "docker_config", "expected true or false"),
+        ("{proxy: 's3cret@proxy'}", "proxy", "this is no address of a proxy; expected http://host:port"),
+        ("{proxy: 'socks5://u:s3cret@proxy:1080'}", "proxy", "this is no address of a proxy"),
+        ("{proxy: $PASSWORD}", "proxy", "this is no address of a proxy"),
+        ("{proxy: $GONE}", "proxy", "the environment variable 'GONE' is not set"),
+        ("{requests_per_second: 0}", "requests_per_second", "expected"),
+        ("{requests_per_second: .inf}", "requests_per_second", "expected"),
+        ("{min_remaining: -1}", "min_remaining", "expected"),
+    ],
+)
+def test_bad_settings_of_how_a_registry_is_reached(entry: str, field: str, message: str) -> None:
+    found = dict(problems(f"{{q.io: {entry}}}"))
+    assert message in found[f"registries.q.io.{field}"]
+    assert "s3cret" not in str(found)
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "client_cert"])
+def test_certificates_without_tls_are_doubtful(setting: str) -> None:
+    assert warnings(f"{{a.io: {{insecure: true, {setting}: /dev/null}}}}") == [
+        f"registries.a.io: {setting} has no effect, as insecure means plain HTTP"
+    ]

@@ -8,7 +8,7 @@ import requests
 
 from devtools import distribution, install
 from devtools.distribution import DistributionRegistry, RegistryFailedError
-from devtools.images import image, push
+from devtools.images import image, layer, push
 from tests.support import PASSWORD, USER
 
 
@@ -137,3 +137,13 @@ def test_docker_runs_a_registry_where_there_is_no_other(tmp_path: Path, monkeypa
         told = (tmp_path / "arguments").read_text()
         assert told.startswith("run --rm --init --network host ")
         assert f"--volume {registry.access_log.parent}:{registry.access_log.parent}" in told
+
+
+def test_storage_can_seem_full_for_a_while() -> None:
+    large = image([layer(300_000)])
+    with DistributionRegistry() as registry:
+        registry.limit_files(200_000)
+        with pytest.raises(requests.HTTPError, match=r"500.*file too large"):
+            push(registry.url, "a", large, ["v1"])
+        registry.limit_files(None)
+        assert push(registry.url, "a", large, ["v1"]) == large.digest

@@ -15,6 +15,7 @@ from devtools.distribution import DistributionRegistry
 from devtools.latency import LatencyProxy
 from tests.support import PASSWORD, USER
 from tests.support.airflow_server import AirflowServer
+from tests.support.front import Front
 
 ROOT = Path(__file__).parents[2]
 #: Where secrets are planted that none of Airflow's stores, logs and reports may show.
@@ -46,6 +47,15 @@ dag = image_sync_dag("{folder}/slow.yaml", dag_id="slow", report_path="{folder}/
     "broken": """
 from airflow_imagesync.dag_factory import image_sync_dag
 dag = image_sync_dag("{folder}/broken.yaml", dag_id="broken")
+""",
+    # Waits without a worker for whatever takes longer than two seconds: a minute is long for a test.
+    "waiting": """
+from airflow_imagesync.dag_factory import image_sync_dag
+from airflow_imagesync.operators.image_sync import ImageSyncOperator
+ImageSyncOperator.longest_wait = 2.0
+dag = image_sync_dag(
+    "{folder}/waiting.yaml", dag_id="waiting", report_path="{folder}/reports", sync_args={{"max_wait": 600}}
+)
 """,
     # A group between other tasks.
     "larger": """
@@ -91,7 +101,7 @@ with DAG("own", schedule=None, params={{"tag": "v1"}}) as dag:
 
 @dataclass(frozen=True)
 class Site:
-    """Airflow, and what it works on. ``flaky`` is a registry that tests stop and start."""
+    """Airflow, and what it works on. Tests stop and start the registry ``flaky``; ``front`` is before ``source``."""
 
     airflow: AirflowServer
     folder: Path
@@ -100,6 +110,7 @@ class Site:
     htpasswd: DistributionRegistry
     token: DistributionRegistry
     flaky: DistributionRegistry
+    front: Front
 
     def report(self, *names: str) -> dict[str, Any]:
         """Return a report that a DAG wrote."""
@@ -119,8 +130,12 @@ def site(
     folder = tmp_path_factory.mktemp("site")
     home = tmp_path_factory.mktemp("airflow")
     source, destination = source_registry, destination_registry
-    with DistributionRegistry() as flaky, LatencyProxy(destination.host, delay=1.0) as slow:
-        known = {one: {"insecure": True} for one in (source.host, destination.host, flaky.host, slow.host)}
+    with (
+        DistributionRegistry() as flaky,
+        LatencyProxy(destination.host, delay=1.0) as slow,
+        Front(source.host) as front,
+    ):
+        known = {one: {"insecure": True} for one in (source.host, destination.host, flaky.host, slow.host, front.host)}
 
         def write(name: str, rules: dict[str, str], registries: dict[str, Any] | None = None, **defaults: Any) -> None:
             document = {
@@ -153,6 +168,13 @@ def site(
         )
         write("unset", {f"{source.host}/night/app": f"{destination.host}/${{NOT_SET}}/app"})
         write("slow", {f"{source.host}/slow/app:v1": f"{slow.host}/slow/app"}, concurrency=1)
+        write(
+            "waiting",
+            {
+                f"{source.host}/waiting/app:v1": f"{destination.host}/waiting/app",
+                f"{front.host}/waiting/app:v2": f"{destination.host}/waiting/app",
+            },
+        )
         write("larger", {f"{source.host}/larger/app": f"{destination.host}/larger/app"})
         write(
             "own",
@@ -193,7 +215,7 @@ def site(
             )
             known_dags = set(DAGS) - {"broken"} | {"migrate_images"}
             airflow.wait_for(lambda: _dag_ids(airflow) == known_dags, "the DAGs to be parsed")
-            yield Site(airflow, folder, source, destination, htpasswd_registry, token_registry, flaky)
+            yield Site(airflow, folder, source, destination, htpasswd_registry, token_registry, flaky, front)
 
 
 def _dag_ids(airflow: AirflowServer) -> set[str]:

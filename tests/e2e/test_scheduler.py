@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from airflow_imagesync.get_provider_info import get_provider_info
 from devtools import images
 from devtools.distribution import DistributionRegistry, LoggedRequest
 from tests.e2e.conftest import PLANTED, Site
 from tests.support import PASSWORD, USER
+from tests.support.faults import too_many
 from tests.support.skopeo import Skopeo
 
 pytestmark = pytest.mark.slow
@@ -224,6 +226,25 @@ def test_the_operator_works_in_somebodys_own_dag_and_a_retry_does_what_is_left(s
     assert skopeo.digest(f"{site.htpasswd.host}/own/own:v1", f"--creds={USER}:{PASSWORD}") == IMAGE.digest
 
 
+def test_a_task_that_a_registry_holds_up_leaves_its_worker_and_goes_on_in_the_same_try(
+    site: Site, skopeo: Skopeo
+) -> None:
+    images.push(site.source.url, "waiting/app", IMAGE, ["v1"])
+    images.push(site.source.url, "waiting/app", INDEX, ["v2"])
+    site.front.on("GET", "/manifests/v2", too_many(6), times=1)
+    airflow = site.airflow
+    run_id = airflow.trigger("waiting")
+    airflow.wait_for(lambda: airflow.states("waiting", run_id).get("sync[1]") == "deferred", "the task to be deferred")
+    with airflow.also("triggerer"):
+        assert airflow.finish("waiting", run_id, seconds=120) == "success"
+
+    task = airflow.tasks("waiting", run_id)["sync[1]"]
+    assert (task["state"], task["try_number"]) == ("success", 1)
+    assert site.report("waiting", "latest.json")["totals"]["copied"] == 2
+    assert "1 image held up by a registry's limit until" in airflow.log("waiting", run_id, "sync", map_index=1)
+    assert skopeo.digest(f"{site.destination.host}/waiting/app:v2") == INDEX.digest
+
+
 def test_a_task_marked_failed_stops_within_seconds_and_leaves_no_tag(site: Site) -> None:
     layers = [images.Blob(f"layer {number}".encode() * 100) for number in range(60)]
     images.push(site.source.url, "slow/app", images.image(layers, "linux/amd64"), ["v1"])
@@ -285,9 +306,9 @@ def test_the_form_of_a_connection_has_its_fields(site: Site) -> None:
         if one["connection_type"] == "oci_registry"
     ]
     assert form["hook_name"] == "Container registry (OCI)"
-    assert {"insecure", "tls_verify", "ca_file", "identity_token", "token_realm_hosts", "max_concurrent"} == set(
-        form["extra_fields"]
-    )
+    (connection,) = get_provider_info()["connection-types"]
+    assert set(form["extra_fields"]) == set(connection["conn-fields"])
+    assert {"insecure", "ca_file", "client_cert", "proxy", "requests_per_second"} < set(form["extra_fields"])
     assert form["extra_fields"]["identity_token"]["schema"]["format"] == "password"
     assert form["standard_fields"]["host"]["title"] == "Registry host"
     assert form["standard_fields"]["url_schema"]["hidden"]

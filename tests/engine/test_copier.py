@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import http.client
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,8 @@ from airflow_imagesync.domain.rules import ByDigest
 from airflow_imagesync.engine.sync import SyncEngine
 from devtools import images
 from devtools.images import Blob, BuiltManifest
-from tests.support.faults import answer, cut_answer, lose_answer
+from tests.support.faults import answer, cut_answer, cut_upload, lose_answer
+from tests.support.front import Action, Exchange, pass_through
 from tests.support.skopeo import Skopeo
 from tests.support.world import World, kinds
 
@@ -473,3 +476,102 @@ def test_one_registry_on_both_sides_with_a_limit_does_not_lock_up(world: World, 
     report = world.run(world.rule(source=world.destination, name="from", to="to"))
     assert report.totals["copied"] == 6
     assert world.destination.most <= max(2, slots)
+
+
+# Content that the destination loses
+
+
+def losing(world: World, kind: str, *digests: str) -> Action:
+    """Pass on, after the registry behind the front was made to lose what it has."""
+
+    def act(exchange: Exchange) -> None:
+        for digest in digests:
+            connection = http.client.HTTPConnection(world.destination.upstream or "")
+            connection.request("DELETE", f"/v2/{world.prefix}/app/{kind}/{digest}")
+            assert connection.getresponse().status == 202
+            connection.close()
+        pass_through(exchange)
+
+    return act
+
+
+def unknown(*digests: str) -> bytes:
+    errors = [{"code": "MANIFEST_BLOB_UNKNOWN", "detail": {"digest": digest}} for digest in digests]
+    return json.dumps({"errors": errors or [{"code": "MANIFEST_BLOB_UNKNOWN"}]}).encode()
+
+
+def test_a_layer_that_the_destination_lost_is_sent_again(world: World, skopeo: Skopeo, tmp_path: Path) -> None:
+    layers = [images.layer(5000), images.layer(6000)]
+    image = world.push(images.image(layers), "v1")
+    world.destination.on("PUT", "/manifests/", losing(world, "blobs", layers[0].digest), times=1)
+    result = world.one(world.rule("v1"))
+    assert (result.state, result.error) == ("copied", None)
+    assert world.digest("v1") == image.digest
+    skopeo.pull(world.reference("v1"), tmp_path)
+    # The layer that was lost twice, all else once.
+    assert kinds(world.destination)["PUT upload"] == 3 + 1
+    assert result.bytes_copied == sum(blob.size for blob in image.blobs) + layers[0].size
+    assert result.bytes_skipped == 0
+
+
+def test_a_manifest_below_an_index_that_the_destination_lost_is_put_again(world: World) -> None:
+    children = [images.image([images.layer(5000)]), images.image([images.layer(6000)], platform="linux/arm64")]
+    index = world.push(images.index(children), "v1")
+    world.destination.on("PUT", "/manifests/v1", losing(world, "manifests", children[1].digest), times=1)
+    result = world.one(world.rule("v1"))
+    assert (result.state, result.error) == ("copied", None)
+    assert world.digest("v1") == index.digest
+    # Nothing is believed the second time; but what is there is not sent again.
+    assert kinds(world.destination)["PUT upload"] == 4
+    assert kinds(world.destination)["PUT manifest"] == 2 + (world.retries + 1) + 1 + 1
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "not-named"])
+def test_a_registry_that_never_finds_what_it_was_sent_is_given_up(world: World, named: bool) -> None:
+    layer = images.layer(5000)
+    image = world.push(images.image([layer]), "v1")
+    body = unknown(layer.digest) if named else unknown()
+    world.destination.on("PUT", "/manifests/", answer(400, body=body))
+    result = world.one(world.rule("v1"))
+    assert result.state == "failed"
+    assert result.temporary
+    assert result.error is not None
+    assert "answered 400 MANIFEST_BLOB_UNKNOWN" in result.error
+    everything = [blob.digest for blob in image.blobs]
+    missing = layer.digest if named else ", ".join(everything)
+    assert f"it was sent {missing} and does not find it" in result.error
+    # As often as one request is tried, twice.
+    assert kinds(world.destination)["PUT manifest"] == 2 * (world.retries + 1)
+    asked = [one.path.rpartition("/")[2] for one in world.destination.seen("HEAD", "/blobs/")]
+    assert Counter(asked) == Counter(everything + ([layer.digest] if named else everything))
+    assert kinds(world.destination)["POST upload"] == 2
+    assert world.digest("v1") is None
+
+
+# Broken connections, counted
+
+
+def test_a_layer_that_breaks_near_its_end_is_not_read_twice(world: World) -> None:
+    layer = images.layer(8 * 1024 * 1024, "breaks")
+    world.push(images.image([layer]), "v1")
+    world.source.on("GET", layer.digest, cut_answer(at=layer.size * 9 // 10), times=1)
+    result = world.one(world.rule("v1"))
+    assert (result.state, result.error) == ("copied", None)
+    reads = world.source.seen("GET", layer.digest)
+    assert len(reads) == 2
+    assert sum(one.sent for one in reads) - layer.size <= layer.size // 10 + 1024 * 1024
+    assert len(world.destination.seen("POST")) == 2
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_layer_is_begun_again_as_often_as_the_retry_limit_says(world: World, retries: int) -> None:
+    world.retries = retries
+    layer = images.layer(1024 * 1024, "restarts")
+    image = world.push(images.image([layer]), "v1")
+    world.destination.on("PUT", layer.digest, cut_upload(at=700_000))
+    result = world.one(world.rule("v1"))
+    assert result.state == "failed"
+    assert result.temporary
+    # One for the config.
+    assert len(world.destination.seen("POST")) == (len(image.blobs) - 1) + 1 + retries
+    assert sum(one.sent for one in world.source.seen("GET", layer.digest)) <= (1 + retries) * layer.size

@@ -216,3 +216,12 @@ def test_images_named_one_by_one_are_compared_in_that_order(world: World) -> Non
         wanted = [Wanted(rule, *pair) for pair in rule.pairs()]
         plan = engine.compare(reversed(wanted))
     assert [(one.source[-2:], one.state) for one in plan.images] == [("v2", "same"), ("v1", "new")]
+
+
+def test_a_rule_that_may_be_empty_and_is_leaves_a_note(world: World) -> None:
+    world.push(NEW, "v1")
+    plan = world.plan(world.rule("v1"), world.rule(select=TagPattern("^none"), allow_empty=True))
+    assert len(plan.images) == 1
+    (note,) = plan.notes
+    assert note.startswith(f"rule 1: {world.source.host}/")
+    assert note.endswith(":/^none/ matches no tag, which it allows (allow_empty)")

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from airflow_imagesync.domain.credentials import Credentials
+from airflow_imagesync.domain.login import Login
 from airflow_imagesync.errors import ConfigError
+from airflow_imagesync.hooks import registry
 from airflow_imagesync.hooks.registry import RegistryHook
 from devtools.distribution import DistributionRegistry
 from tests.support import PASSWORD, USER
@@ -135,3 +138,51 @@ def test_a_host_of_another_type_of_connection_is_used_for_that_host_alone(
 ) -> None:
     hook = define(conn_type="docker", host=htpasswd_registry.host, login=USER, password=PASSWORD, **INSECURE)
     assert hook.test_connection()[0]
+
+
+def test_a_connection_of_a_cloud_logs_in_to_its_registries_and_its_keys_go_nowhere(
+    define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def source(*arguments: Any) -> object:
+        asked.append(arguments)
+        return made
+
+    made = object()
+    monkeypatch.setattr(registry, "cloud_source", source)
+    extra = {"region_name": "eu-west-1", "insecure": True}
+    hook = define(conn_type="aws", login="key-id", password="secret-key", extra=extra)
+    entry = Login(key="ecr", registry="1.dkr.ecr.eu-west-1.amazonaws.com", conn_id="oci_registry_default")
+    login = hook.login(entry)
+    assert (login.source, login.username, login.password, login.conn_id) == (made, None, None, None)
+    assert not login.insecure
+    assert asked == [("oci_registry_default", "aws", entry.registry, extra, entry)]
+
+
+def test_a_connection_of_a_cloud_is_refused_for_other_registries(define: Define) -> None:
+    hook = define(conn_type="aws", login="key-id", password="secret-key")
+    with pytest.raises(ConfigError, match=r"registries\.evil: the connection .* not to evil\.example\.com") as caught:
+        hook.login(Login(key="evil", registry="evil.example.com", conn_id="oci_registry_default"))
+    assert "secret-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("conn_type", ["http", "docker"])
+def test_another_type_without_a_host_is_refused_for_every_registry(define: Define, conn_type: str) -> None:
+    hook = define(conn_type=conn_type, login="user", password="secret")
+    with pytest.raises(ConfigError, match=f"has the type '{conn_type}' and no host; expected the type 'oci_registry'"):
+        hook.login(Login(key="quay.io", registry="quay.io", conn_id="oci_registry_default"))
+
+
+def test_secrets_of_a_login_are_blotted_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked: list[str] = []
+    monkeypatch.setattr(registry, "mask_secret", masked.append)
+    registry.mask_login(
+        Login(username="u", password="pass", identity_token="token", proxy="http://me:pr%40xy@proxy.test:3128")
+    )
+    assert sorted(masked) == ["pass", "pr%40xy", "pr@xy", "token"]
+    masked.clear()
+    registry.mask_login(Login(proxy="environment"))
+    registry.mask_login(Login(proxy="http://[::1"))
+    registry.mask_credentials(Credentials(registry_token="own"))
+    assert masked == ["own"]

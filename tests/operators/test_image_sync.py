@@ -261,7 +261,11 @@ SIDES = {"source": "{source}/app:v1", "destination": "{destination}/app"}
             source_conn_id="elsewhere",
             **SIDES,
         ),
-        mistake("the type 'aws' and no host", destination_conn_id="cloud", **SIDES),
+        mistake(
+            "destination connection 'cloud' is for registries of Amazon, but the destinations are at {destination}",
+            destination_conn_id="cloud",
+            **SIDES,
+        ),
         mistake(
             "names no registry, and the destinations are at",
             destination_conn_id="anywhere",

@@ -15,7 +15,7 @@ from airflow_imagesync.errors import (
     RegistryError,
     Unauthorized,
 )
-from airflow_imagesync.registry.answers import error_of, may_be_immutable, retry_after, storage_error
+from airflow_imagesync.registry.answers import error_of, is_web_page, may_be_immutable, retry_after, storage_error
 from airflow_imagesync.registry.transport import Transport
 from tests.support.faults import answer
 from tests.support.front import Front
@@ -57,6 +57,9 @@ def error(front: Front, status: int, body: bytes = b"", method: str = "GET", **o
         (413, None, RegistryError, False),
         (415, "MANIFEST_INVALID", RegistryError, False),
         (429, None, RateLimited, True),
+        (503, "ThrottlingException", RateLimited, True),
+        (507, None, RegistryError, False),
+        (200, None, ProtocolError, False),
         (499, None, RegistryError, True),
         (500, "UNKNOWN", RegistryError, True),
         (501, None, RegistryError, False),
@@ -88,7 +91,12 @@ def test_a_status_has_its_kind_of_error(
             "answered 400 A B: one, two, sha256:12",
         ),
         (errors({"code": "A", "message": "one", "detail": {"x": 1}}), "answered 400 A: one"),
+        (errors({"code": "A", "detail": {"description": "two"}}), "answered 400 A: two"),
+        (errors({"code": "A", "detail": {"description": 7}}), "answered 400 A"),
         (errors(), 'answered 400: {"errors": []}'),
+        (b'{"__type": "com.amazonaws.ecr#NoImage", "message": "none"}', "answered 400 NoImage: none"),
+        (b'{"__type": "NoImage"}', "answered 400 NoImage"),
+        (b'{"__type": 7}', 'answered 400: {"__type": 7}'),
         (b'{"details": "incorrect username or password"}', "answered 400: incorrect username or password"),
         (b'{"error": "invalid_grant", "error_description": "expired"}', "answered 400: expired"),
         (b"Your authorization token has expired.", "answered 400: Your authorization token has expired."),
@@ -153,6 +161,11 @@ def test_plain_http_to_an_https_port_is_told(front: Front, body: bytes) -> None:
     assert "tls_verify: false" in str(found)
 
 
+def test_a_demand_for_a_client_certificate_in_words_is_recognised(front: Front) -> None:
+    found = error(front, 400, b"<html><head><title>400 No required SSL certificate was sent</title></head></html>")
+    assert "demands a client certificate that it trusts: set client_cert and client_key" in str(found)
+
+
 def test_an_error_whose_body_never_comes_keeps_its_status(front: Front) -> None:
     # distribution 2.8 announces the blob's size with a 416 and sends nothing
     front.on("GET", "/", lambda exchange: exchange.reply(416, length=1_000_000) or exchange.hang_up())
@@ -197,9 +210,74 @@ def test_the_wait_that_is_asked_for_is_told(front: Front) -> None:
     assert "it asks to wait 3600 s" in str(found)
 
 
-def test_githubs_403_for_too_many_requests_is_a_rate_limit(front: Front) -> None:
-    body = errors({"code": "DENIED", "message": "You have exceeded a secondary rate limit."})
-    assert isinstance(error(front, 403, body), RateLimited)
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (403, errors({"code": "DENIED", "message": "You have exceeded a secondary rate limit."})),
+        (400, errors({"code": "TOOMANYREQUESTS", "message": "Rate exceeded"})),
+        (400, b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'),
+        (503, b'{"__type": "com.amazon.coral.availability#ThrottlingException"}'),
+        (503, b"Too Many Requests"),
+    ],
+    ids=["github", "ecr", "aws", "aws-2", "proxy"],
+)
+def test_too_many_requests_are_known_without_a_429(front: Front, status: int, body: bytes) -> None:
+    found = error(front, status, body)
+    assert isinstance(found, RateLimited)
+    assert found.temporary
+
+
+def test_a_repository_that_is_named_like_a_limit_is_none(front: Front) -> None:
+    body = errors({"code": "DENIED", "message": "no access to corporate limits in rate-limiter/too-many-requests"})
+    assert type(error(front, 403, body)) is Denied
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        errors({"code": "UNKNOWN", "message": "unknown error", "detail": "write /data: no space left on device"}),
+        # distribution 2.8 at the start of an upload
+        errors({"code": "UNKNOWN", "detail": {"DriverName": "filesystem", "Enclosed": {"Op": "write", "Err": 28}}}),
+        errors({"code": "UNKNOWN", "message": "write /data: disk quota exceeded"}),
+    ],
+)
+def test_storage_that_is_full_is_told(front: Front, body: bytes) -> None:
+    found = error(front, 500, body, method="POST")
+    assert "; the registry's storage is full" in str(found)
+    assert found.temporary
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, Denied), (412, RegistryError)])
+def test_a_quota_that_is_used_up_is_told(front: Front, status: int, kind: type[RegistryError]) -> None:
+    message = "adding 1.2 MiB of storage resource, which when updated will exceed the configured upper limit of 10 MiB."
+    found = error(front, status, errors({"code": "DENIED", "message": message}), method="PUT")
+    assert type(found) is kind
+    assert str(found).endswith("; a quota there is used up: raise it, or make room")
+    assert not found.temporary
+    assert not may_be_immutable(found)
+
+
+def test_a_manifest_that_is_too_large_is_told_to_be(front: Front) -> None:
+    body = errors({"code": "MANIFEST_INVALID", "message": "manifest invalid", "detail": "http: request body too large"})
+    assert "; check the size limits of the registry" in str(error(front, 400, body, method="PUT"))
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (200, {"Content-Type": "text/html; charset=utf-8"}, True),
+        (200, {"Content-Type": "application/json"}, False),
+        (200, {"Content-Type": "text/html", "Docker-Content-Digest": "sha256:00"}, False),
+        (200, {"Content-Type": "text/html", "Location": "/v2/"}, False),
+        (201, {"Content-Type": "text/html"}, False),
+        (200, {}, False),
+    ],
+)
+def test_a_success_that_is_a_web_page_is_none(
+    front: Front, status: int, headers: dict[str, str], expected: bool
+) -> None:
+    front.on("PUT", "/", answer(status, headers))
+    assert is_web_page(Transport().send("PUT", f"{front.url}/v2/", {})) is expected
 
 
 @pytest.mark.parametrize(
@@ -231,11 +309,16 @@ def test_a_refusal_of_the_storage_behind_a_registry_may_pass(front: Front, statu
         (409, "CONFLICT", "", True),
         (400, "FAILED_PRECONDITION", "failed_precondition", True),
         (400, "BLOB_UPLOAD_INVALID", "cannot be updated", True),
+        (403, "DENIED", "Not enough permissions to overwrite artifact 'v1/manifest.json'", True),
+        (400, "MANIFEST_INVALID", "manifest invalid, Failed with: HTTP 403 Forbidden", True),
         (403, "DENIED", "requested access to the resource is denied", False),
         (400, "MANIFEST_INVALID", "manifest invalid", False),
         (500, "UNKNOWN", "already exists", False),
     ],
-    ids=["ecr", "ecr-2", "harbor", "docker-hub", "zot", "google", "google-400", "nexus", "denied", "invalid", "500"],
+    ids=[
+        *("ecr", "ecr-2", "harbor", "docker-hub", "zot", "google", "google-400", "nexus", "artifactory"),
+        *("artifactory-400", "denied", "invalid", "500"),
+    ],
 )
 def test_answers_that_an_immutable_tag_gets_are_known(
     front: Front, status: int, code: str | None, message: str, expected: bool

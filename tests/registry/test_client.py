@@ -24,9 +24,10 @@ from airflow_imagesync.errors import (
     UnsupportedContent,
 )
 from airflow_imagesync.registry.client import RegistryClient
+from airflow_imagesync.registry.retry import RetryPolicy
 from devtools import images
 from devtools.distribution import DistributionRegistry
-from tests.support.clients import client_for
+from tests.support.clients import client_for, login_for
 from tests.support.faults import answer, change_headers, close_at_once, corrupt, lose_answer, redirect, wait
 from tests.support.front import Action, Front
 
@@ -357,6 +358,21 @@ def test_blobs_that_the_registry_sees_late_are_waited_for(
     assert client.head_manifest(path, "v2") is not None
 
 
+def test_blobs_that_are_not_seen_yet_are_waited_for_longer_than_faults(
+    front: Front, path: str, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = manifest.blobs[0].digest
+    body = json.dumps({"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "detail": {"digest": digest}}]}).encode()
+    front.on("PUT", "/", answer(400, body=body))
+    waits: list[float] = []
+    monkeypatch.setattr(RetryPolicy, "sleep", lambda _, seconds: waits.append(seconds))
+    client = RegistryClient(front.host, login_for(front), retry=RetryPolicy())
+    with pytest.raises(RegistryError, match="answered 400 MANIFEST_BLOB_UNKNOWN") as caught:
+        client.put_manifest(path, "v2", manifest)
+    assert waits == pytest.approx([1.4, 3.75, 10.5], abs=0.6)
+    assert (caught.value.temporary, caught.value.misses_blobs, caught.value.digests) == (True, True, (digest,))
+
+
 IMMUTABLE = [
     pytest.param(400, "TAG_INVALID", "The image tag 'v1' already exists and cannot be overwritten", id="ecr"),
     pytest.param(412, "PRECONDITION", "Failed to process request due to 'a:v1' configured as immutable.", id="harbor"),
@@ -401,7 +417,7 @@ def test_a_digest_other_than_ours_in_the_answer_is_an_error(
     front: Front, client: RegistryClient, path: str, manifest: Manifest
 ) -> None:
     front.on("PUT", "/", change_headers(Docker_Content_Digest="sha256:" + "0" * 64))
-    with pytest.raises(ProtocolError, match="was answered with the digest sha256:000"):
+    with pytest.raises(DigestMismatch, match="stored sha256:000"):
         client.put_manifest(path, "v2", manifest)
 
 

@@ -10,21 +10,22 @@ import pytest
 from airflow_imagesync.domain.manifest import Descriptor
 from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import (
-    ContentError,
     DigestMismatch,
     ImageSyncError,
     NotFound,
     ProtocolError,
+    RateLimited,
     RegistryError,
     SizeMismatch,
     TransportError,
 )
 from airflow_imagesync.registry.download import BlobDownload, BlobSource
+from airflow_imagesync.registry.retry import RetryPolicy
 from airflow_imagesync.registry.transport import CHUNK
 from devtools import images
 from devtools.distribution import DistributionRegistry
 from tests.support.clients import client_for
-from tests.support.faults import answer, change_headers, close_at_once, corrupt, cut_answer, redirect, wait
+from tests.support.faults import answer, change_headers, close_at_once, corrupt, cut_answer, drip, redirect, wait
 from tests.support.front import Action, Exchange, Front, Request
 
 BLOB = images.layer(3_000_000, "download")
@@ -143,6 +144,40 @@ def test_what_does_not_pass_by_itself_ends_the_download(front: Front) -> None:
     assert len(ranges(front)) == 2
 
 
+def test_a_wait_that_is_too_long_for_a_destination_ends_the_download_to_begin_anew(front: Front) -> None:
+    front.on("GET", "/blobs/", cut_answer(100), times=1)
+    front.on("GET", "/blobs/", answer(429, {"Retry-After": "5"}))
+    body = download(front)
+    with pytest.raises(RateLimited) as caught:
+        list(body)
+    # Whoever called may try all of it again, after that time.
+    assert (caught.value.temporary, caught.value.tried, caught.value.retry_after) == (True, False, 5)
+    assert len(ranges(front)) == 2
+
+
+def test_the_waits_between_tries_are_short_however_many_there_are(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front.on("GET", "/blobs/", cut_answer(100), times=1)
+    front.on("GET", "/blobs/", answer(503))
+    body = download(front)
+    waits: list[float] = []
+    policy = RetryPolicy(retries=9)
+    monkeypatch.setattr(RetryPolicy, "sleep", lambda _, seconds: waits.append(seconds))
+    body._client.retry = policy
+    with pytest.raises(RegistryError, match="503"):
+        list(body)
+    assert len(waits) == 8
+    assert max(waits) <= 2
+
+
+def test_a_blob_that_drips_is_resumed(front: Front) -> None:
+    front.on("GET", "/blobs/", drip(100, at=1_000_000), times=1)
+    client = client_for(front, timeouts=Timeouts(slow=0.3, min_rate=3000))
+    assert b"".join(BlobDownload(BlobSource(client, "downloads"), WHOLE)) == DATA
+    assert len(ranges(front)) == 2
+
+
 # Answers to a request for the rest
 
 
@@ -233,9 +268,10 @@ def test_a_length_that_is_no_number_does_no_harm(front: Front, length: str) -> N
 
 
 def test_a_blob_that_is_compressed_on_its_way_is_refused(front: Front) -> None:
-    front.on("GET", "/blobs/", answer(200, {"Content-Encoding": "gzip"}, DATA[:1000]))
-    with pytest.raises(ContentError):
+    front.on("GET", "/blobs/", change_headers(Content_Encoding="gzip"))
+    with pytest.raises(ProtocolError, match=r"sends its answer packed \('gzip'\)"):
         list(download(front))
+    assert len(front.requests) == 1
 
 
 # Redirects

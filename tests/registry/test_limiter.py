@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -9,7 +10,10 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from airflow_imagesync.errors import Denied, RateLimited, RegistryError
+from airflow_imagesync.registry import limiter as limiter_module
 from airflow_imagesync.registry.limiter import Limiter, hold
+from airflow_imagesync.registry.retry import RetryPolicy
 
 
 class Gauge:
@@ -110,3 +114,170 @@ def test_a_slot_is_given_back_after_an_error() -> None:
     for _ in range(3):
         with pytest.raises(ValueError, match="oops"), limiter.slot():
             raise ValueError("oops")
+
+
+# As many as the registry bears
+
+RETRY = RetryPolicy()
+REFUSAL = RateLimited("too many requests", status=429)
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each refusal counts, however soon after another."""
+    monkeypatch.setattr(limiter_module, "HALVE_AT_MOST_EVERY", 0.0)
+
+
+def succeed(limiter: Limiter, times: int) -> None:
+    for _ in range(times):
+        with limiter.slot():
+            pass
+
+
+def refuse(limiter: Limiter, in_use: int, error: RegistryError = REFUSAL) -> None:
+    """Have one of so many requests that are under way refused."""
+    with contextlib.suppress(RegistryError), limiter.slot(in_use):
+        limiter.refused(error, RETRY)
+        raise error
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_a_refusal_halves_the_slots_down_to_one() -> None:
+    limiter = Limiter(8)
+    windows = []
+    for in_use in (8, 8, 8, 8):
+        refuse(limiter, in_use)
+        windows.append(limiter.window)
+    assert windows == [4, 2, 1, 1]
+
+
+def test_without_a_limit_a_refusal_makes_one_of_half_of_what_was_under_way() -> None:
+    limiter = Limiter(None)
+    succeed(limiter, 10)
+    assert limiter.window is None
+    refuse(limiter, 6)
+    assert limiter.window == 3
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_slots_that_nobody_used_are_not_counted_for_what_a_registry_bears() -> None:
+    limiter = Limiter(64)
+    refuse(limiter, 6)
+    assert limiter.window == 3
+
+
+def test_refusals_of_one_moment_count_as_one() -> None:
+    limiter = Limiter(8)
+    for _ in range(3):
+        refuse(limiter, 8)
+    assert limiter.window == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "window"),
+    [
+        (RateLimited("too many", status=429), 4),
+        (RateLimited("secondary rate limit", status=403), 4),
+        (RegistryError("unavailable", status=503, temporary=True), 4),
+        (RegistryError("broken", status=500, temporary=True), 8),
+        (Denied("no", status=403), 8),
+    ],
+    ids=["429", "403-rate-limit", "503", "500", "403"],
+)
+def test_what_counts_as_a_refusal(error: RegistryError, window: int) -> None:
+    limiter = Limiter(8)
+    refuse(limiter, 8, error)
+    assert limiter.window == window
+
+
+@pytest.mark.parametrize("slots", [4, None])
+def test_a_slot_comes_back_for_as_many_successes_as_there_are_slots(slots: int | None) -> None:
+    limiter = Limiter(slots)
+    refuse(limiter, 4)
+    assert limiter.window == 2
+    succeed(limiter, 1)
+    assert limiter.window == 2
+    succeed(limiter, 1)
+    assert limiter.window == 3
+    succeed(limiter, 2)
+    assert limiter.window == 3
+    succeed(limiter, 1)
+    assert limiter.window == 4
+    succeed(limiter, 50)
+    assert limiter.window == 4 if slots is not None else limiter.window > 4
+
+
+def test_failures_bring_no_slot_back() -> None:
+    limiter = Limiter(8)
+    for _ in range(20):
+        refuse(limiter, 8)
+    assert limiter.window == 4
+
+
+@pytest.mark.timeout(20)
+def test_fewer_slots_hold_for_those_who_wait_already() -> None:
+    limiter = Limiter(8)
+    gauge = Gauge()
+
+    def work() -> None:
+        with limiter.slot():
+            gauge.visit(limiter)
+
+    with ThreadPoolExecutor(12) as pool, limiter.slot(8):
+        for _ in range(12):
+            pool.submit(work)
+        while len(limiter._line) < 12:
+            time.sleep(0.001)
+        for _ in range(3):
+            limiter._halved_at = 0.0
+            limiter.refused(REFUSAL, RETRY)
+    assert gauge.most[limiter] <= 5  # one at first, and one more for each window of successes
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("no_pause")
+def test_transfers_in_both_directions_do_not_wait_for_each_other_while_limits_shrink() -> None:
+    one, other = Limiter(6), Limiter(None)
+    pairs = [(one, other), (other, one), (one, one), (other, other), (other,), (one,)] * 60
+    gauge = Gauge()
+
+    def work(pair: tuple[Limiter, ...]) -> None:
+        try:
+            with hold(*pair):
+                gauge.visit(*pair)
+                if random.random() < 0.2:
+                    pair[-1].refused(REFUSAL, RETRY)
+                    raise REFUSAL
+        except RateLimited:
+            pass
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(work, pairs))
+    assert gauge.now.total() == 0
+    assert gauge.most[one] <= 6
+    for limiter in (one, other):
+        assert limiter.window is not None
+        with limiter.slot(100):  # every slot was given back
+            pass
+
+
+@pytest.mark.timeout(20)
+def test_slots_are_given_in_the_order_in_which_they_were_asked_for() -> None:
+    limiter = Limiter(1)
+    order: list[int] = []
+
+    def work(number: int) -> None:
+        with limiter.slot():
+            order.append(number)
+
+    threads = []
+    with limiter.slot():
+        for number in range(8):
+            thread = threading.Thread(target=work, args=(number,))
+            thread.start()
+            threads.append(thread)
+            while len(limiter._line) <= number:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(8))

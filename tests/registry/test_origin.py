@@ -11,6 +11,7 @@ from airflow_imagesync.registry.origin import (
     redirect_problem,
     resolve,
     same_origin,
+    upload_problem,
 )
 
 HUB = "https://registry-1.docker.io"
@@ -183,3 +184,25 @@ def test_a_token_service_is_asked_and_sees_credentials_only_by_the_rules(
 def test_a_token_service_that_is_allowed_sees_credentials(allowed: tuple[str, ...], expected: bool) -> None:
     realm = "https://tokens.example.org/token"
     assert realm_may_see_credentials("https://registry.example.com", realm, allowed) is expected
+
+
+@pytest.mark.parametrize(
+    ("registry", "target", "problem"),
+    [
+        ("https://registry.example", "https://storage.example/u", None),
+        ("https://registry.example", "http://storage.example/u", "not HTTPS"),
+        ("https://registry.example", "https://10.0.0.5/u", "a private address"),
+        ("https://registry.example", "https://127.0.0.1:5000/u", "a private address"),
+        ("https://registry.example", "https://localhost/u", "a private address"),
+        ("https://registry.example", "https://[fd00::1]/u", "a private address"),
+        ("https://registry.example", "https://169.254.169.254/u", "a link-local address or a cloud's metadata service"),
+        ("https://10.0.0.4", "https://10.0.0.5/u", None),
+        ("http://localhost:5000", "https://127.0.0.1:5001/u", None),
+        ("http://localhost:5000", "http://127.0.0.1:5001/u", "not HTTPS"),
+        ("https://10.0.0.4", "https://169.254.169.254/u", "a link-local address or a cloud's metadata service"),
+    ],
+)
+def test_another_host_for_uploads_must_be_public_and_speak_https(
+    registry: str, target: str, problem: str | None
+) -> None:
+    assert upload_problem(registry, target) == problem

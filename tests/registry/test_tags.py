@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -178,3 +179,27 @@ def test_a_list_that_the_registry_has_elsewhere_is_fetched_there(front: Front) -
     front.on("GET", "/v2/a/", redirect("/v2/b/tags/list?n=1000"))
     front.on("GET", "/v2/b/", page(["v1"]))
     assert client_for(front).list_tags("a") == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("registry", "count", "told"),
+    [
+        ("gcr.io", 10_000, True),
+        ("eu.gcr.io", 12_000, True),
+        ("europe-docker.pkg.dev", 10_000, True),
+        ("gcr.io", 9_999, False),
+        ("notgcr.io", 10_000, False),
+        ("gcr.io.example.com", 10_000, False),
+        ("quay.io", 50_000, False),
+    ],
+)
+def test_a_list_that_google_cuts_off_is_told(
+    front: Front, registry: str, count: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    front.on("GET", "/", page([f"v{number}" for number in range(count)]))
+    client = client_for(front)
+    client.registry = registry
+    with caplog.at_level(logging.WARNING):
+        assert len(client.list_tags("a")) == count
+    words = "the list of tags may lack some, because Google's registries list at most 10000; name the tags wanted"
+    assert [one.getMessage() for one in caplog.records] == [f"{registry}/a: {words}"] * told

@@ -3,18 +3,22 @@ from __future__ import annotations
 import datetime
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import requests
 import trustme
 
+from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import ProtocolError, TransportError
-from airflow_imagesync.registry.connection import Adapter, Sockets, Timeouts
+from airflow_imagesync.registry.connection import Adapter
+from airflow_imagesync.registry.sockets import Sockets
+from airflow_imagesync.registry.tls import Tls, ssl_context
 from airflow_imagesync.registry.transport import CHUNK, Transport, discard, read_all, read_piece
 from devtools.distribution import DistributionRegistry
 from tests.support.clients import SHORT
@@ -41,6 +45,13 @@ class Pieces:
 @pytest.fixture
 def front(scripted: Front) -> Front:
     return scripted
+
+
+@pytest.fixture(scope="module")
+def server_tls(certificate_authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate_authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
 
 
 @contextmanager
@@ -178,7 +189,7 @@ def test_an_error_that_a_body_raises_passes_through_and_cuts_the_request(front: 
     ],
 )
 def test_hosts_have_connections_of_their_own(one: str, other: str, same: bool) -> None:
-    adapter = Adapter(2, Timeouts(), Sockets(), None)
+    adapter = Adapter(2, Timeouts(), Sockets())
 
     def pool(url: str) -> object:
         request = requests.PreparedRequest()
@@ -214,6 +225,19 @@ def test_a_body_that_breaks_off_is_an_error_after_what_came(source_registry: Dis
         assert read_piece(response, 1, front.url) == b"{"
         with pytest.raises(TransportError, match="did not answer in time" if stall else "broke before"):
             read_piece(response, 100, front.url)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, gzip"])
+def test_an_answer_that_is_packed_is_refused_and_not_unpacked(front: Front, encoding: str) -> None:
+    front.on("GET", "/", answer(200, {"Content-Encoding": encoding}, b"{}"))
+    with pytest.raises(ProtocolError, match=r"/x sends its answer packed .*, although it was asked for as it is"):
+        read_all(Transport().send("GET", front.url + "/x", {}), 1000, front.url + "/x")
+
+
+@pytest.mark.parametrize(("encoding", "body"), [("identity", b"{}"), ("", b"{}"), ("gzip", b"")])
+def test_an_answer_that_is_not_packed_is_read_whatever_it_says(front: Front, encoding: str, body: bytes) -> None:
+    front.on("GET", "/", answer(200, {"Content-Encoding": encoding}, body))
+    assert read_all(Transport().send("GET", front.url, {}), 1000, front.url) == body
 
 
 # Why there is no answer
@@ -296,6 +320,104 @@ def test_a_tls_alert_where_plain_http_is_expected_is_told() -> None:
     assert not caught.value.temporary
 
 
+# Peers that drip
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+#: Less than 1000 bytes in 0.3 s is too slow.
+IMPATIENT = Timeouts(connect=5, read=5, slow=0.3, min_rate=3000)
+
+
+@contextmanager
+def dripping(
+    *pieces: bytes, pause: float = 0.05, first: float = 0.0, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """A server that sends pieces of an answer one by one, each after a pause; it answers two requests."""
+
+    def serve(server: socket.socket) -> None:
+        with suppress(OSError):
+            connection, _ = server.accept()
+            if tls is not None:
+                connection = tls.wrap_socket(connection, server_side=True)
+            for _ in range(2):
+                connection.recv(65536)
+                time.sleep(first)
+                for piece in pieces:
+                    connection.sendall(piece)
+                    time.sleep(pause)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def one_by_one(data: bytes) -> list[bytes]:
+    return [bytes([byte]) for byte in data]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "pieces", [one_by_one(HEAD), [HEAD, *one_by_one(bytes(1000))]], ids=["in-the-headers", "in-the-body"]
+)
+def test_an_answer_that_drips_is_given_up(pieces: list[bytes], scheme: str, server_tls: ssl.SSLContext) -> None:
+    begun = time.monotonic()
+    with dripping(*pieces, tls=server_tls if scheme == "https" else None) as host:
+        url = f"{scheme}://{host}/"
+        with pytest.raises(TransportError, match=r"the registry sends too slowly \([0-9]+ bytes in 0 s\)") as caught:
+            read_all(Transport(timeouts=IMPATIENT, tls=Tls(verify=False)).send("GET", url, {}), 1000, url)
+    assert caught.value.temporary
+    assert time.monotonic() - begun < 5
+
+
+def test_an_answer_may_be_long_in_coming_and_then_pause_a_little() -> None:
+    with dripping(HEAD, bytes(500), bytes(500), pause=0.1, first=0.5) as host:
+        transport = Transport(timeouts=IMPATIENT)
+        for _ in range(2):  # each request on a connection begins anew
+            assert len(read_all(transport.send("GET", f"http://{host}/", {}), 1000, host)) == 1000
+
+
+def test_a_peer_is_not_slow_while_nobody_reads(front: Front) -> None:
+    front.on("GET", "/", answer(200, body=bytes(1_000_000)))
+    response = Transport(timeouts=IMPATIENT).send("GET", front.url, {})
+    for _ in range(10):
+        time.sleep(0.06)
+        assert read_piece(response, 1000, front.url)
+
+
+def test_a_tunnels_answer_that_drips_is_given_up() -> None:
+    with dripping(b"HTTP/1.1 200 OK\r\n", *one_by_one(b"X: y\r\n" * 100)) as host:
+        transport = Transport(timeouts=IMPATIENT, proxy=f"http://{host}")
+        with pytest.raises(TransportError, match=f"the proxy http://{host} sends too slowly"):
+            transport.send("GET", "https://registry.example/", {})
+
+
+@pytest.mark.timeout(30)
+def test_an_answer_that_does_not_come_to_its_body_is_given_up() -> None:
+    endless = b"HTTP/1.1 100 Continue\r\n\r\n" * 400_000
+    with (
+        dripping(endless, pause=0) as host,
+        pytest.raises(TransportError, match="the registry sends headers without end"),
+    ):
+        Transport().send("GET", f"http://{host}/", {})
+
+
+def test_a_piece_is_taken_in_time_or_not_at_all_with_tls_as_without(server_tls: ssl.SSLContext) -> None:
+    ours, theirs = socket.socketpair()
+    threading.Thread(target=lambda: server_tls.wrap_socket(theirs, server_side=True), daemon=True).start()
+    with ssl_context(Tls(verify=False)).wrap_socket(ours) as sock:
+
+        def send_a_little(_: bytes, __: int = 0) -> int:
+            time.sleep(0.02)
+            return 16384
+
+        # How much a network takes at a time can't be had at will.
+        sock.send = send_a_little  # type: ignore[method-assign,assignment]
+        sock.settimeout(10)
+        sock.sendall(bytes(CHUNK))
+        sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            sock.sendall(bytes(CHUNK))
+
+
 # TLS
 
 
@@ -308,16 +430,16 @@ def test_a_certificate_of_an_unknown_authority_is_not_trusted(tls_registry: Dist
 
 
 def test_a_certificate_of_the_given_authority_is_trusted(tls_registry: DistributionRegistry, ca_file: Path) -> None:
-    assert Transport(ca_file=str(ca_file)).send("GET", tls_registry.url + "/v2/", {}).status_code == 200
+    assert Transport(tls=Tls(ca_file=str(ca_file))).send("GET", tls_registry.url + "/v2/", {}).status_code == 200
 
 
 def test_any_certificate_will_do_without_verification(tls_registry: DistributionRegistry) -> None:
-    assert Transport(tls_verify=False).send("GET", tls_registry.url + "/v2/", {}).status_code == 200
+    assert Transport(tls=Tls(verify=False)).send("GET", tls_registry.url + "/v2/", {}).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("name", "days", "words"),
-    [("other.example", 30, "check the registry's name"), ("127.0.0.1", -1, "renew it")],
+    [("other.example", 30, "check the name"), ("127.0.0.1", -1, "renew it")],
     ids=["wrong-name", "expired"],
 )
 def test_a_certificate_that_is_wrong_otherwise_gets_other_advice(
@@ -331,7 +453,7 @@ def test_a_certificate_that_is_wrong_otherwise_gets_other_advice(
     issued.cert_chain_pems[0].write_to_path(str(certificate))
     issued.private_key_pem.write_to_path(str(key))
     with Front(tls=(certificate, key)) as front, pytest.raises(TransportError, match=words) as caught:
-        Transport(ca_file=str(ca_file)).send("GET", front.url, {})
+        Transport(tls=Tls(ca_file=str(ca_file))).send("GET", front.url, {})
     assert not caught.value.temporary
 
 
@@ -341,7 +463,7 @@ def test_an_authority_file_that_can_not_be_used_is_named(tmp_path: Path, content
     if content is not None:
         path.write_text(content)
     with pytest.raises(TransportError, match=f"the CA file {path} can't be used") as caught:
-        Transport(ca_file=str(path)).send("GET", "https://127.0.0.1/", {})
+        Transport(tls=Tls(ca_file=str(path))).send("GET", "https://127.0.0.1/", {})
     assert not caught.value.temporary
 
 
@@ -365,6 +487,14 @@ def test_a_header_can_not_be_injected(front: Front, header: str) -> None:
     with pytest.raises(TransportError):
         Transport().send("GET", front.url, {"Authorization": header})
     assert front.requests == []
+
+
+def test_what_urllib3_logs_of_broken_headers_has_no_queries(caplog: pytest.LogCaptureFixture) -> None:
+    broken = b"HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: 0\r\n\r\n"
+    with dripping(broken) as host:
+        discard(Transport(timeouts=Timeouts(read=0.2)).send("GET", f"http://{host}/blob?X-Amz-Signature=secret", {}))
+    assert "Failed to parse headers" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_what_urllib3_logs_has_no_queries(front: Front, caplog: pytest.LogCaptureFixture) -> None:
@@ -427,7 +557,7 @@ def test_a_body_that_stalls_can_be_aborted(connection: str) -> None:
 
 
 def test_a_tls_connection_can_be_aborted(tls_registry: DistributionRegistry) -> None:
-    transport = Transport(tls_verify=False)
+    transport = Transport(tls=Tls(verify=False))
     discard(transport.send("GET", tls_registry.url + "/v2/", {}))
     url = f"{tls_registry.url}/v2/some/blobs/uploads/"
     location = transport.send("POST", url, {}).headers["Location"]

@@ -5,8 +5,10 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import trustme
 
 from airflow_imagesync.domain.manifest import Descriptor
 from airflow_imagesync.domain.timeouts import Timeouts
@@ -42,7 +44,7 @@ from tests.support.faults import (
     stall_upload,
     wait,
 )
-from tests.support.front import Action, Exchange, Front, pass_through
+from tests.support.front import Action, Exchange, Front, Request, pass_through
 
 BLOB = images.layer(900_000, "upload")
 UPLOADS = "/blobs/uploads/"
@@ -100,6 +102,21 @@ def route(fronts: tuple[Front, Front], repository_prefix: str) -> Route:
     for front in fronts:
         front.forget()
     return Route(*fronts, path=repository_prefix)
+
+
+@pytest.fixture
+def storage(certificate_authority: trustme.CA, tmp_path: Path) -> Iterator[Front]:
+    """A host besides the registry, over HTTPS, that does what the test's rules say."""
+    issued = certificate_authority.issue_cert("127.0.0.1")
+    certificate, key = tmp_path / "storage.pem", tmp_path / "storage.key"
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
+    with Front(tls=(certificate, key)) as front:
+        yield front
+
+
+def without_login(request: Request) -> bool:
+    return "Authorization" not in request.headers
 
 
 def test_a_blob_is_sent_by_post_and_one_put_of_known_length(route: Route) -> None:
@@ -301,7 +318,8 @@ def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_repeated(route: Rout
         answer(404, body=code("BLOB_UPLOAD_UNKNOWN")),
         answer(400, body=code("BLOB_UPLOAD_INVALID")),
         answer(416, body=code("BLOB_UPLOAD_INVALID")),
-        redirect("/elsewhere", 307),
+        redirect("/elsewhere", 302),
+        answer(404, body=code("BLOB_UNKNOWN")),
         stall_upload(at=600_000),
         wait(),
     ],
@@ -318,6 +336,7 @@ def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_repeated(route: Rout
         "upload-invalid",
         "416",
         "redirected",
+        "blob-unknown",
         "stalled",
         "no-answer",
     ],
@@ -353,21 +372,24 @@ def test_a_session_that_can_not_be_opened_is_tried_as_often_as_allowed(route: Ro
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "words"),
+    ("status", "body", "words", "times"),
     [
-        (403, code("DENIED"), "answered 403 DENIED: words; check that somebody without a login may push"),
-        (404, code("NAME_UNKNOWN"), "answered 404 NAME_UNKNOWN: words; check that the repository exists there"),
-        (405, code("UNSUPPORTED"), "answered 405 UNSUPPORTED: words"),
-        (413, b"", "answered 413; check the size limits"),
+        (403, code("DENIED"), "answered 403 DENIED: words; check that somebody without a login may push", 1),
+        # Perhaps only of a body: it is tried without.
+        (404, code("NAME_UNKNOWN"), "answered 404 NAME_UNKNOWN: words; check that the repository exists there", 2),
+        (405, code("UNSUPPORTED"), "answered 405 UNSUPPORTED: words", 2),
+        (413, b"", "answered 413; check the size limits", 1),
     ],
 )
-def test_a_refusal_is_final_and_says_what_to_check(route: Route, status: int, body: bytes, words: str) -> None:
+def test_a_refusal_is_final_and_says_what_to_check(
+    route: Route, status: int, body: bytes, words: str, times: int
+) -> None:
     route.destination.on("PUT", "", answer(status, body=body))
     with pytest.raises(RegistryError, match=words):
         route.put()
-    assert route.done("PUT") == 1
+    assert route.done("PUT") == times
     # The session is given up, so that the registry need not keep it.
-    assert route.done("DELETE") == 1
+    assert route.done("DELETE") == times
 
 
 def test_giving_up_a_session_asks_for_more_rights_only_for_that(
@@ -403,6 +425,139 @@ def test_a_token_that_ends_before_the_upload_is_replaced(route: Route) -> None:
         route.put(client_for(front))
         assert route.arrived()
         assert [one.headers["Authorization"] for one in front.seen("PUT")] == ["Bearer t0", "Bearer t1"]
+
+
+# A registry that takes no body in a PUT
+
+
+def with_body(request: Request) -> bool:
+    return request.headers.get("Content-Length") != "0"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [answer(405), answer(501), answer(404), answer(404, body=code("UNSUPPORTED")), answer(405, early=True)],
+    ids=["405", "501", "404", "404-with-code", "early"],
+)
+def test_a_registry_that_takes_no_body_in_a_put_gets_blobs_by_patch(route: Route, refusal: Action) -> None:
+    route.destination.on("PUT", "", refusal, when=with_body)
+    client = route.client()
+    assert route.put(client) is False
+    assert route.arrived()
+    assert [one.method for one in route.destination.requests] == ["POST", "PUT", "DELETE", "POST", "PATCH", "PUT"]
+    patch, put = route.destination.requests[-2:]
+    assert patch.headers["Content-Length"] == str(len(route.content))
+    assert {"Content-Range", "Transfer-Encoding"}.isdisjoint(patch.headers)
+    assert "digest=" not in patch.target
+    assert put.headers["Content-Length"] == "0"
+    # The address that the answer to PATCH names is another one.
+    assert put.target.partition("&digest=")[0] not in (patch.target, put.target)
+    # The next blob knows.
+    route.destination.forget()
+    route.path += "-next"
+    route.destination.on("PUT", "", refusal, when=with_body)
+    route.put(client)
+    assert [one.method for one in route.destination.requests] == ["POST", "PATCH", "PUT"]
+    assert route.arrived()
+
+
+def test_an_empty_blob_needs_no_patch(route: Route, source_registry: DistributionRegistry) -> None:
+    route.destination.on("PUT", "", answer(405), when=with_body)
+    client = route.client()
+    route.put(client)
+    route.destination.forget()
+    route.content = b""
+    images.push(source_registry.url, "uploads", images.image([images.Blob(b"")]), ["empty"])
+    route.put(client)
+    assert [one.method for one in route.destination.requests] == ["POST", "PUT"]
+
+
+@pytest.mark.parametrize(
+    ("method", "action"),
+    [
+        ("PATCH", answer(503)),
+        ("PATCH", cut_upload(at=300_000)),
+        ("PATCH", answer(404, body=code("BLOB_UPLOAD_UNKNOWN"))),
+        ("PUT", answer(503)),
+        ("PUT", close_at_once()),
+        ("PUT", answer(404, body=code("BLOB_UPLOAD_UNKNOWN"))),
+    ],
+    ids=["patch-503", "patch-cut", "patch-unknown", "put-503", "put-closed", "put-unknown"],
+)
+def test_an_upload_by_patch_that_breaks_is_done_again_as_often_as_allowed(
+    route: Route, method: str, action: Action
+) -> None:
+    route.destination.on("PUT", "", answer(405), when=with_body)
+    route.destination.on(method, "", action, when=None if method == "PATCH" else lambda one: not with_body(one))
+    with pytest.raises((RegistryError, TransportError), match=route.destination.host) as caught:
+        route.put()
+    assert caught.value.temporary
+    assert not route.arrived()
+    # Once with a body in PUT, then by PATCH; a request without a body is repeated at once when its connection closes.
+    assert route.done("POST") == 1 + 4
+    assert route.done("PATCH") == 4
+
+
+def test_a_wrong_blob_is_not_committed_by_patch_either(route: Route) -> None:
+    route.destination.on("PUT", "", answer(405), when=with_body)
+    client = route.client()
+    client._uploads._by_patch = True
+    route.source.on("GET", "/blobs/", corrupt(700_000))
+    with pytest.raises(DigestMismatch):
+        route.put(client)
+    assert route.done("PUT") == 0
+    assert not route.arrived()
+
+
+@pytest.mark.parametrize("location", [None, "https://storage.example/u?sig=secret"], ids=["none", "elsewhere"])
+def test_the_address_that_a_patch_names_is_checked_as_well(route: Route, location: str | None) -> None:
+    route.destination.on("PUT", "", answer(405), when=with_body)
+    route.destination.on("PATCH", "", change_headers(Location=location))
+    with pytest.raises(ProtocolError, match=r"PATCH .* (answered 202 without a Location|on another host)") as caught:
+        route.put()
+    assert "secret" not in str(caught.value)
+
+
+# Redirects of the data
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("by_patch", [False, True], ids=["put", "patch"])
+def test_data_that_is_redirected_within_the_registry_is_sent_there_from_its_start(
+    route: Route, status: int, by_patch: bool
+) -> None:
+    def elsewhere(exchange: Exchange) -> None:
+        for _ in exchange.body(300_000):
+            pass
+        exchange.reply(status, [("Location", exchange.request.target + "&moved=1")])
+
+    method = "PATCH" if by_patch else "PUT"
+    route.destination.on(method, "", elsewhere, when=lambda one: "moved=1" not in one.target)
+    client = route.client()
+    client._uploads._by_patch = by_patch
+    route.put(client)
+    assert route.arrived()
+    first, second = route.destination.seen(method, "")[:2]
+    assert second.target == first.target + "&moved=1"
+    assert route.done("POST") == 1
+    assert len(route.source.requests) == 2
+
+
+def test_data_that_is_redirected_again_and_again_is_given_up(route: Route) -> None:
+    route.destination.on("PUT", "", lambda exchange: exchange.reply(307, [("Location", exchange.request.target)]))
+    with pytest.raises(ProtocolError, match="was redirected more than 5 times"):
+        route.put()
+    assert (route.done("POST"), route.done("PUT")) == (1, 6)
+
+
+def test_data_is_not_redirected_to_another_host(route: Route) -> None:
+    route.destination.on("PUT", "", redirect("https://storage.example/u?sig=secret", 307))
+    with pytest.raises(
+        ProtocolError, match=r"PUT .* wants the data at https://storage.example/u, on another"
+    ) as caught:
+        route.put()
+    assert "secret" not in str(caught.value)
+    assert route.done("PUT") == 1
 
 
 # The source fails
@@ -464,6 +619,59 @@ def test_data_is_never_sent_to_another_origin(route: Route, scripted: Front, loc
     with pytest.raises(ProtocolError, match=words.replace("?", r"\?")) as caught:
         route.put(client_for(scripted, username="u", password="p"))
     assert "secret" not in str(caught.value)
+
+
+def test_the_refusal_says_how_to_allow_another_host(route: Route, scripted: Front) -> None:
+    scripted.on("POST", "", answer(202, {"Location": "https://storage.example/u"}))
+    with pytest.raises(ProtocolError, match=r"check the external address .*, or set allow_cross_host_upload: true"):
+        route.put(client_for(scripted))
+
+
+@pytest.mark.parametrize("by_patch", [False, True], ids=["put", "patch"])
+def test_another_host_that_is_allowed_gets_the_data_without_the_login(
+    route: Route, scripted: Front, storage: Front, ca_file: Path, by_patch: bool
+) -> None:
+    scripted.on(None, "", answer(401, {"WWW-Authenticate": "Basic"}), when=without_login)
+    scripted.on("POST", "", answer(202, {"Location": f"{storage.url}/bucket/1?sig=secret"}))
+    storage.on("PATCH", "", answer(202, {"Location": "/bucket/2?sig=secret"}))
+    storage.on("PUT", "", answer(201))
+    client = client_for(scripted, username="u", password="p", allow_cross_host_upload=True, ca_file=str(ca_file))
+    client._uploads._by_patch = by_patch
+    route.put(client)
+    assert [one.method for one in storage.requests] == (["PATCH", "PUT"] if by_patch else ["PUT"])
+    assert storage.requests[-1].target.endswith(f"?sig=secret&digest={BLOB.digest}")
+    assert storage.requests[0].received == len(route.content)
+    for seen in storage.requests:
+        assert {"authorization", "cookie"}.isdisjoint(name.lower() for name in seen.headers)
+    assert scripted.seen("POST")[-1].headers["Authorization"].startswith("Basic ")
+
+
+def test_another_host_that_refuses_is_named_without_its_signature(
+    route: Route, scripted: Front, storage: Front, ca_file: Path
+) -> None:
+    scripted.on("POST", "", answer(202, {"Location": f"{storage.url}/bucket/1?sig=secret"}))
+    storage.on("PUT", "", answer(403))
+    client = client_for(scripted, allow_cross_host_upload=True, ca_file=str(ca_file), retries=1)
+    with pytest.raises(RegistryError, match=f"PUT {storage.url}/bucket/1 answered 403") as caught:
+        route.put(client)
+    assert "secret" not in str(caught.value)
+    assert storage.seen("DELETE") == []
+    assert len(storage.seen("PUT")) == 2
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("http://storage.example/u", "is not followed: not HTTPS"),
+        ("https://169.254.169.254/u", "is not followed: a link-local address"),
+    ],
+)
+def test_another_host_must_be_fit_for_it_even_where_allowed(
+    route: Route, scripted: Front, location: str, words: str
+) -> None:
+    scripted.on("POST", "", answer(202, {"Location": location}))
+    with pytest.raises(ProtocolError, match=words):
+        route.put(client_for(scripted, allow_cross_host_upload=True))
 
 
 def test_an_opening_of_a_session_follows_a_redirect_within_the_registry(route: Route) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -96,14 +96,16 @@ class AirflowServer:
     def stop(self) -> None:
         """End every process that was started here, with its children."""
         processes, self._processes = list(self._processes.values()), {}
-        for process in processes:
-            _signal_group(process, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
-        for process in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, deadline - time.monotonic()))
-            _signal_group(process, signal.SIGKILL)
-            process.wait()
+        _end(processes)
+
+    @contextlib.contextmanager
+    def also(self, component: str) -> Iterator[None]:
+        """Run a component that most tests can do without."""
+        self._start(component)
+        try:
+            yield
+        finally:
+            _end([self._processes.pop(component)])
 
     # REST
 
@@ -202,6 +204,17 @@ class AirflowServer:
 
     def _tail(self, component: str) -> str:
         return (self.home / f"{component}.log").read_text(errors="replace")[-3000:]
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        _signal_group(process, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, deadline - time.monotonic()))
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -18,12 +18,15 @@ import socket
 import ssl
 import struct
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 _PIECE = 64 * 1024
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding"})
@@ -41,6 +44,10 @@ class Request:
     status: int | None = None
     #: Bytes of its body that were read.
     received: int = 0
+    #: When it came, by the monotonic clock.
+    at: float = field(default_factory=time.monotonic)
+    #: Whether the connection had carried another request before.
+    reused: bool = False
     #: Bytes of the answer's body that were sent.
     sent: int = 0
     under_way: bool = True
@@ -79,18 +86,24 @@ class Exchange:
             self.request.received += len(piece)
             yield piece
 
-    def forward(self, *, upload_limit: int | None = None) -> http.client.HTTPResponse:
-        """Send the request on and return the registry's response; with a limit, cut off after so much of the body."""
-        if self.front.upstream is None:
-            raise RuntimeError("the front has no upstream")
-        upstream = http.client.HTTPConnection(self.front.upstream, timeout=60)
+    def forward(
+        self,
+        *,
+        upload_limit: int | None = None,
+        pieces: Callable[[Iterable[bytes]], Iterable[bytes]] = lambda pieces: pieces,
+    ) -> http.client.HTTPResponse:
+        """Send the request on and return the registry's response.
+
+        With a limit, cut off after so much of the body; `pieces` changes what is sent of it.
+        """
+        upstream = self._upstream()
         try:
             upstream.putrequest(self.request.method, self.request.target, skip_host=True, skip_accept_encoding=True)
             for name, value in self.request.headers.items():
                 if name.lower() not in _HOP_BY_HOP:
                     upstream.putheader(name, value)
             upstream.endheaders()
-            for piece in self.body(upload_limit):
+            for piece in pieces(self.body(upload_limit)):
                 upstream.send(piece)
             if self._unread:
                 raise HungUp
@@ -99,6 +112,31 @@ class Exchange:
             upstream.close()
             raise
         return response
+
+    def challenges(self) -> list[str]:
+        """Return what the registry says to somebody without a login who sends this request."""
+        upstream = self._upstream()
+        try:
+            upstream.request(self.request.method, self.request.target, headers={"Content-Length": "0"})
+            response = upstream.getresponse()
+            response.read()
+        finally:
+            upstream.close()
+        return response.headers.get_all("WWW-Authenticate", [])
+
+    def tell(self, method: str, target: str) -> int:
+        """Send the registry a request of the front's own, and return the answer's status."""
+        upstream = self._upstream()
+        try:
+            upstream.request(method, target)
+            return upstream.getresponse().status
+        finally:
+            upstream.close()
+
+    def _upstream(self) -> http.client.HTTPConnection:
+        if self.front.upstream is None:
+            raise RuntimeError("the front has no upstream")
+        return http.client.HTTPConnection(self.front.upstream, timeout=60)
 
     def reply(
         self,
@@ -148,6 +186,10 @@ class Exchange:
         kept = [(name, value) for name, value in response.getheaders() if name.lower() not in _HOP_BY_HOP]
         with response:
             self.reply(response.status, headers(kept), pieces(iter(lambda: response.read1(_PIECE), b"")))
+
+    def send(self, data: bytes) -> None:
+        """Send something as it is, an answer's head or a part of one."""
+        self._handler.wfile.write(data)
 
     def hang_up(self, *, reset: bool = False) -> None:
         """Close the connection, with a reset or in order."""
@@ -220,14 +262,15 @@ class Front:
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
         self._under_way = 0
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
+        self._port = 0
 
     @property
     def host(self) -> str:
         """The address as it stands in image references."""
-        if self._server is None:
+        if not self._port:
             raise RuntimeError("the front has not been started")
-        return f"127.0.0.1:{self._server.server_port}"
+        return f"127.0.0.1:{self._port}"
 
     @property
     def url(self) -> str:
@@ -264,22 +307,36 @@ class Front:
             self.most = self._under_way = 0
 
     def start(self) -> Self:
-        """Serve on a thread."""
-        server = _Server(("127.0.0.1", 0), _handler(self))
+        """Serve on a thread; after `refuse`, again at the same address."""
+        if self._server is not None:
+            return self
+        server = _Server(("127.0.0.1", self._port), _handler(self))
         if self.tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*self.tls)
             server.tls = context
-        self._server = server
+        self._server, self._port = server, server.server_port
         threading.Thread(target=server.serve_forever, args=(0.05,), name="front", daemon=True).start()
         return self
 
     def stop(self) -> None:
         """Take no more connections, and end those that stall."""
         self.closing.set()
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        self._close()
+
+    def refuse(self) -> None:
+        """Close the port and every connection: clients are refused until the next `start`."""
+        server = self._close()
+        if server is not None:
+            server.end_connections()
+
+    def _close(self) -> _Server | None:
+        with self._lock:
+            server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+        return server
 
     def __enter__(self) -> Self:
         return self.start()
@@ -289,9 +346,9 @@ class Front:
     ) -> None:
         self.stop()
 
-    def serve(self, handler: BaseHTTPRequestHandler) -> None:
-        """Answer one request by the rules."""
-        request = Request(handler.command, handler.path, dict(handler.headers.items()))
+    def serve(self, handler: BaseHTTPRequestHandler, *, reused: bool = False) -> None:
+        """Answer one request by the rules; `reused` says that its connection has carried others before."""
+        request = Request(handler.command, handler.path, dict(handler.headers.items()), reused=reused)
         with self._lock:
             self.requests.append(request)
             self._under_way += 1
@@ -319,11 +376,26 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
     tls: ssl.SSLContext | None = None
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
     def finish_request(self, request: socket.socket, client_address: object) -> None:
         # The handshake is done here, on the connection's own thread.
         if self.tls is not None:
             request = self.tls.wrap_socket(request, server_side=True)
+        with self._lock:
+            self._connections.add(request)
         super().finish_request(request, client_address)
+
+    def end_connections(self) -> None:
+        """Shut every connection, whatever goes on there."""
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: clients that hang up are what this is for."""
@@ -335,8 +407,11 @@ def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
         timeout = 60
 
+        used = False
+
         def handle_any(self) -> None:
-            front.serve(self)
+            reused, self.used = self.used, True
+            front.serve(self, reused=reused)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
             """Say nothing: requests are recorded."""

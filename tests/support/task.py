@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import TaskDeferred
 
 
 class Run:
@@ -18,20 +19,33 @@ class Run:
         self.states: dict[str, str] = {}
         self.stores: dict[tuple[str, int], dict[str, Any]] = {}
 
-    def execute(self, operator: BaseOperator, *, map_index: int = -1, store: bool = True, **more: Any) -> Any:
+    def execute(
+        self,
+        operator: BaseOperator,
+        *,
+        map_index: int = -1,
+        store: bool = True,
+        deferred: TaskDeferred | None = None,
+        **more: Any,
+    ) -> Any:
         """Run a task once more, as Airflow does: without its earlier XComs, with what it keeps in its state store.
 
-        `more` is in its context, such as ``params``.
+        `deferred` is how it left, for one that goes on, whose XComs are kept. `more` is in its context, such as
+        ``params``.
         """
         ti = TaskInstance(self, operator.task_id, map_index)
         for (task_id, _), by_index in self.xcoms.items():
-            if task_id == operator.task_id:
+            if task_id == operator.task_id and deferred is None:
                 by_index.pop(map_index, None)
         context: dict[str, Any] = {"ti": ti, "run_id": self.run_id, **more}
         if store:
             context["task_state_store"] = StateStore(self.stores.setdefault((operator.task_id, map_index), {}))
         operator.render_template_fields(context)  # type: ignore[arg-type]
-        result = operator.execute(context)  # type: ignore[arg-type]
+        if deferred is None:
+            result = operator.execute(context)  # type: ignore[arg-type]
+        else:
+            kwargs = {**json.loads(json.dumps(deferred.kwargs or {})), "event": "the time"}
+            result = operator.resume_execution(deferred.method_name, kwargs, context)  # type: ignore[arg-type]
         if result is not None:
             ti.xcom_push("return_value", result)
         return result
@@ -52,8 +66,10 @@ class TaskInstance:
         by_index = self.run.xcoms.setdefault((self.task_id, key), {})
         by_index[self.map_index] = json.loads(json.dumps(value))
 
-    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+    def xcom_pull(self, task_ids: str, key: str = "return_value", map_indexes: int | None = None) -> Any:
         by_index = self.run.xcoms.get((task_ids, key), {})
+        if map_indexes is not None:
+            return by_index.get(map_indexes)
         values = [by_index[index] for index in sorted(by_index)]
         return None if not values else values[0] if len(values) == 1 else values
 

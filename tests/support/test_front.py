@@ -4,23 +4,41 @@ import hashlib
 import http.client
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 
 import pytest
 import requests
 
 from devtools import images
 from devtools.distribution import DistributionRegistry
+from devtools.token_server import TokenServer
+from tests.support import USER
 from tests.support.faults import (
     answer,
     change_headers,
+    close_afterwards,
     close_at_once,
+    close_reused,
     corrupt,
+    corrupt_upload,
     cut_answer,
     cut_upload,
+    drip,
+    drip_head,
+    end_ecr_login,
+    errors,
+    limit_rate,
     lose_answer,
+    pull_quota,
     redirect,
+    refuse,
+    refuse_token,
     stall_upload,
+    throttle,
+    too_many,
+    truncate,
     wait,
+    web_page,
 )
 from tests.support.front import Front, Request
 
@@ -88,6 +106,24 @@ def test_an_answer_can_have_any_status_headers_and_body(front: Front) -> None:
     assert (got.status_code, got.headers["X-Tea"], got.content) == (418, "yes", b"short and stout")
 
 
+def test_an_answer_can_have_a_header_twice(front: Front) -> None:
+    front.on("GET", "/v2/$", answer(401, [("WWW-Authenticate", "Negotiate"), ("WWW-Authenticate", "Basic")]))
+    assert requests.get(f"{front.url}/v2/", timeout=10).headers["WWW-Authenticate"] == "Negotiate, Basic"
+
+
+def test_an_answer_can_be_an_error_of_the_specification(front: Front) -> None:
+    front.on("GET", "/v2/$", errors(400, "NAME_INVALID", "no", {"name": "A"}, headers={"X-Tea": "yes"}))
+    got = requests.get(f"{front.url}/v2/", timeout=10)
+    assert (got.status_code, got.headers["Content-Type"], got.headers["X-Tea"]) == (400, "application/json", "yes")
+    assert got.json() == {"errors": [{"code": "NAME_INVALID", "message": "no", "detail": {"name": "A"}}]}
+
+
+def test_an_answer_can_be_a_web_page(front: Front) -> None:
+    front.on("GET", "/v2/$", web_page())
+    got = requests.get(f"{front.url}/v2/", timeout=10)
+    assert (got.status_code, got.headers["Content-Type"]) == (200, "text/html")
+
+
 def test_headers_of_the_answer_can_be_changed(front: Front, blob_url: str) -> None:
     front.on("GET", "/blobs/", change_headers(Docker_Content_Digest=None, Content_Type="text/plain"))
     got = requests.get(blob_url, timeout=10)
@@ -104,6 +140,55 @@ def test_a_connection_can_be_closed_before_the_registry_sees_the_request(
     with pytest.raises(requests.ConnectionError):
         requests.get(blob_url, timeout=10)
     assert len(source_registry.requests_log()) == before
+
+
+def test_a_connection_can_be_refused_and_come_back_at_the_same_address(front: Front, blob_url: str) -> None:
+    front.on("GET", "/blobs/", refuse(), times=1)
+    with requests.Session() as session:
+        session.get(f"{front.url}/v2/", timeout=10)
+        with pytest.raises(requests.ConnectionError, match=r"RemoteDisconnected|Connection reset|Connection refused"):
+            session.get(blob_url, timeout=10)
+        with pytest.raises(requests.ConnectionError, match="refused"):
+            session.get(blob_url, timeout=10)
+        front.start()
+        assert session.get(blob_url, timeout=10).content == DATA
+
+
+def test_a_connection_can_be_refused_for_a_while(front: Front, blob_url: str) -> None:
+    front.on("GET", "/blobs/", refuse(0.05), times=1)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(blob_url, timeout=10)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            assert requests.get(blob_url, timeout=10).content == DATA
+        except requests.ConnectionError:
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail("the front did not come back")
+
+
+def test_a_kept_connection_can_be_closed_when_it_is_used_again(front: Front, blob_url: str) -> None:
+    front.on("GET", "/blobs/", close_reused())
+    assert requests.get(blob_url, timeout=10).content == DATA
+    connection = http.client.HTTPConnection(front.host)
+    connection.request("GET", "/v2/")
+    connection.getresponse().read()
+    connection.request("GET", blob_url.removeprefix(front.url))
+    with pytest.raises(http.client.RemoteDisconnected):
+        connection.getresponse()
+    assert [one.reused for one in front.seen("GET")] == [False, False, True]
+
+
+def test_a_connection_can_be_closed_after_an_answer_without_a_word(front: Front, blob_url: str) -> None:
+    front.on("GET", "/blobs/", close_afterwards())
+    connection = http.client.HTTPConnection(front.host, timeout=5)
+    connection.request("GET", blob_url.removeprefix(front.url))
+    response = connection.getresponse()
+    assert response.read() == DATA
+    assert response.headers.get("Connection") is None
+    assert connection.sock.recv(1) == b""
 
 
 def test_an_answer_can_be_lost_after_the_registry_has_done_its_work(
@@ -158,20 +243,77 @@ def test_a_client_that_hangs_up_in_mid_upload_cuts_it_for_the_registry(
     assert not has(source_registry, repository_prefix, DATA)
 
 
-@pytest.mark.parametrize("stall", [False, True], ids=["closed", "stalled"])
-def test_an_answer_can_be_cut_at_a_byte(front: Front, blob_url: str, stall: bool) -> None:
-    front.on("GET", "/blobs/", cut_answer(at=100_000, stall=stall))
+@pytest.mark.parametrize("how", [{}, {"stall": True}, {"reset": True}], ids=["closed", "stalled", "reset"])
+def test_an_answer_can_be_cut_at_a_byte(front: Front, blob_url: str, how: dict[str, bool]) -> None:
+    front.on("GET", "/blobs/", cut_answer(at=100_000, **how))
     response = requests.get(blob_url, stream=True, timeout=0.3)
     received: list[bytes] = []
     with pytest.raises(requests.RequestException):
         received.extend(response.iter_content(1000))
-    assert b"".join(received) == DATA[:100_000]
+    got = b"".join(received)
+    # What was on its way may be lost with a reset.
+    assert DATA.startswith(got) if "reset" in how else got == DATA[:100_000]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_answer_can_end_early_as_if_that_were_all(front: Front, blob_url: str, chunked: bool) -> None:
+    front.on("GET", "/blobs/", truncate(at=100_000, chunked=chunked))
+    got = requests.get(blob_url, timeout=10)
+    assert got.content == DATA[:100_000]
+    assert ("Transfer-Encoding" in got.headers, "Content-Length" in got.headers) == (chunked, not chunked)
+
+
+def test_an_answer_in_chunks_can_end_without_the_last_one(front: Front, blob_url: str) -> None:
+    front.on("GET", "/blobs/", truncate(at=100_000, chunked=True, end=False))
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        requests.get(blob_url, timeout=10)
+
+
+def test_an_answer_in_chunks_can_be_whole(front: Front, blob_url: str) -> None:
+    front.on("GET", "/blobs/", truncate(at=len(DATA), chunked=True))
+    assert requests.get(blob_url, timeout=10).content == DATA
 
 
 def test_a_byte_can_be_changed(front: Front, blob_url: str) -> None:
     front.on("GET", "/blobs/", corrupt(at=150_000))
     got = requests.get(blob_url, timeout=10).content
     assert [place for place in range(len(DATA)) if got[place] != DATA[place]] == [150_000]
+
+
+def test_a_byte_of_an_upload_can_be_changed(
+    front: Front, source_registry: DistributionRegistry, repository_prefix: str
+) -> None:
+    front.on("PUT", "/blobs/uploads/", corrupt_upload(at=150_000))
+    done = requests.put(begin_upload(front, repository_prefix, DATA), data=DATA, timeout=10)
+    assert done.json()["errors"][0]["code"] == "DIGEST_INVALID"
+    assert not has(source_registry, repository_prefix, DATA)
+
+
+def test_bodies_can_be_slow_in_both_directions(front: Front, repository_prefix: str, blob_url: str) -> None:
+    front.on(None, "/blobs/", throttle(rate=len(DATA) * 5))
+    upload = begin_upload(front, repository_prefix, DATA)
+    for send in (lambda: requests.put(upload, data=DATA, timeout=10), lambda: requests.get(blob_url, timeout=10)):
+        begun = time.monotonic()
+        assert send().status_code in (200, 201)
+        assert time.monotonic() - begun >= 0.2
+
+
+def test_an_answer_can_drip_from_a_byte_on(front: Front, blob_url: str) -> None:
+    front.on("GET", "/blobs/", drip(rate=100, at=len(DATA) - 20))
+    begun = time.monotonic()
+    assert requests.get(blob_url, timeout=10).content == DATA
+    assert time.monotonic() - begun >= 0.2
+
+
+def test_the_head_of_an_answer_can_drip_and_never_end(front: Front) -> None:
+    front.on("GET", "/v2/$", drip_head(rate=1000))
+    connection = http.client.HTTPConnection(front.host, timeout=5)
+    connection.request("GET", "/v2/")
+    received = b""
+    while len(received) < 100:
+        received += connection.sock.recv(1000)
+    connection.close()
+    assert received.startswith(b"HTTP/1.1 200 OK\r\nX-Slow: ....")
 
 
 def test_an_answer_can_come_late_or_never(front: Front, blob_url: str) -> None:
@@ -184,13 +326,75 @@ def test_an_answer_can_come_late_or_never(front: Front, blob_url: str) -> None:
         requests.get(blob_url, timeout=0.2)
 
 
-def test_a_request_can_be_redirected_to_another_origin(
-    front: Front, source_registry: DistributionRegistry, blob_url: str
+@pytest.mark.parametrize(
+    ("to", "status"),
+    [("{front}*", 307), ("{port}*", 302), ("http://localhost:{number}*", 303)],
+    ids=["same host", "other port", "other host"],
+)
+def test_a_request_can_be_redirected(
+    front: Front, source_registry: DistributionRegistry, blob_url: str, to: str, status: int
 ) -> None:
-    front.on("GET", "/blobs/", redirect(f"{source_registry.url}*"))
+    number = source_registry.host.rpartition(":")[2]
+    address = to.format(front=front.url, port=source_registry.url, number=number)
+    front.on("GET", "/blobs/", redirect(address, status), times=1)
     got = requests.get(blob_url, timeout=10)
+    assert [one.status_code for one in got.history] == [status]
     assert got.content == DATA
-    assert got.url.startswith(source_registry.url)
+    assert got.url == address[:-1] + blob_url.removeprefix(front.url)
+
+
+def test_a_good_token_can_be_refused_with_the_registrys_own_challenge(
+    token_registry: DistributionRegistry, token_server: TokenServer, repository_prefix: str
+) -> None:
+    scope = f"repository:{repository_prefix}:pull,push"
+    headers = {"Authorization": f"Bearer {token_server.token(USER, scope)}"}
+    with Front(token_registry.host) as front:
+        front.on("POST", "/uploads/", refuse_token("insufficient_scope"), times=1)
+        url = f"{front.url}/v2/{repository_prefix}/blobs/uploads/"
+        refused = requests.post(url, headers=headers, timeout=10)
+        assert refused.status_code == 401
+        assert f'realm="{token_server.realm}"' in refused.headers["WWW-Authenticate"]
+        assert f'scope="{scope}"' in refused.headers["WWW-Authenticate"]
+        assert 'error="insufficient_scope"' in refused.headers["WWW-Authenticate"]
+        assert requests.post(url, headers=headers, timeout=10).status_code == 202
+
+
+def test_a_password_can_end_as_at_ecr(front: Front) -> None:
+    front.on("GET", "/v2/$", end_ecr_login())
+    got = requests.get(f"{front.url}/v2/", timeout=10)
+    assert (got.status_code, "has expired" in got.text, "WWW-Authenticate" in got.headers) == (403, True, False)
+
+
+def test_too_many_requests_are_told_when_to_come_again(front: Front) -> None:
+    front.on("GET", "/v2/$", too_many(7), times=1)
+    front.on("GET", "/v2/$", too_many(7, as_date=True), times=1)
+    front.on("GET", "/v2/$", too_many())
+    stated = [requests.get(f"{front.url}/v2/", timeout=10).headers.get("Retry-After") for _ in range(3)]
+    assert stated[0] == "7"
+    assert stated[1] is not None
+    assert -2 <= parsedate_to_datetime(stated[1]).timestamp() - time.time() <= 7
+    assert stated[2] is None
+
+
+def test_the_rate_of_requests_can_be_limited(front: Front) -> None:
+    front.on("GET", "/v2/$", limit_rate(3, retry_after=2))
+    answers = [requests.get(f"{front.url}/v2/", timeout=10) for _ in range(8)]
+    refused = [one for one in answers if one.status_code == 429]
+    assert [one.status_code for one in answers[:3]] == [200] * 3
+    assert refused
+    assert {one.headers["Retry-After"] for one in refused} == {"2"}
+
+
+def test_a_pull_quota_counts_manifests_fetched_and_not_those_asked_about(front: Front, blob_url: str) -> None:
+    front.on(None, "/manifests/", pull_quota(2))
+    url = f"{blob_url.partition('/blobs/')[0]}/manifests/v1"
+    headers = {"Accept": images.OCI_MANIFEST}
+    answers = [
+        requests.request(method, url, headers=headers, timeout=10) for method in ("HEAD", "GET", "GET", "GET", "HEAD")
+    ]
+    assert [one.status_code for one in answers] == [200, 200, 200, 429, 200]
+    assert [one.headers["ratelimit-remaining"].partition(";")[0] for one in answers] == ["2", "1", "0", "0", "0"]
+    assert answers[3].json()["errors"][0]["code"] == "TOOMANYREQUESTS"
 
 
 def test_the_most_requests_at_once_are_counted(front: Front, blob_url: str) -> None:

@@ -16,6 +16,7 @@ from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.sync import SyncEngine
 from airflow_imagesync.registry.client import RegistryClient
+from airflow_imagesync.registry.retry import RetryPolicy
 from devtools import images
 from tests.support.clients import SHORT, client_for, login_for, quick
 from tests.support.front import Front
@@ -43,6 +44,8 @@ class World:
     timeouts: Timeouts = SHORT
     concurrency: int = 4
     retries: int = 2
+    #: How long to wait before another try; hardly, unless set.
+    retry: RetryPolicy | None = None
     #: Values for the logins, by front.
     logins: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -96,7 +99,7 @@ class World:
             concurrency=self.concurrency,
             retries=self.retries,
         )
-        return SyncEngine(config, progress=progress, retry=quick(), timeouts=self.timeouts)
+        return SyncEngine(config, progress=progress, retry=self.retry or quick(), timeouts=self.timeouts)
 
     def plan(self, *rules: Rule) -> Plan:
         """Return what a run would do."""
