@@ -272,6 +272,16 @@ SIDES = {"source": "{source}/app:v1", "destination": "{destination}/app"}
             source="{source}/app:v1",
             destination=["{source}/app2", "{destination}/app"],
         ),
+        mistake(
+            "'anywhere' names no registry, so that rules given as text could send",
+            destination_conn_id="anywhere",
+            rules="{source}/app:v1: {destination}/app",
+        ),
+        mistake(
+            "could send its credentials anywhere; give its host, or limit the registries",
+            rules="registries: {{'{destination}': {{conn_id: anywhere}}}}\n"
+            "rules: [{{source: '{source}/app:v1', destination: '{destination}/app'}}]",
+        ),
     ],
 )
 def test_what_somebody_must_mend_fails_for_good_with_one_sentence_and_without_a_request(
