@@ -213,7 +213,7 @@ class Copier:
         """Fetch what the source names now, and leave it at that when the destination has it."""
         image = node.image
         client, path = self._registries.client(image.source.repository), image.source.repository.path
-        root = client.get_manifest(path, image.source.reference)
+        root = client.get_manifest(path, image.source.reference, image.pair.source_digest)
         image.source_digest = root.digest
         selected = select_platforms(client, path, root, image.rule.platforms)
         image.rewritten = selected.rewritten

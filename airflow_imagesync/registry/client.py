@@ -252,9 +252,9 @@ class RegistryClient:
         """Return the digest and media type of the manifest that a tag or digest names, or None when there is none."""
         return self._manifests.head(path, reference)
 
-    def get_manifest(self, path: str, reference: str) -> Manifest:
+    def get_manifest(self, path: str, reference: str, expected: str | None = None) -> Manifest:
         """Return the manifest that a tag or digest names, verified; see Manifests.get."""
-        return self._manifests.get(path, reference)
+        return self._manifests.get(path, reference, expected)
 
     def put_manifest(self, path: str, reference: str, manifest: Manifest) -> None:
         """Put a manifest under a tag or its digest; see Manifests.put."""

@@ -13,6 +13,7 @@ from airflow_imagesync.domain.manifest import ACCEPT, MAX_MANIFEST_SIZE, Manifes
 from airflow_imagesync.errors import DigestMismatch, ImageSyncError, NotFound, RegistryError, Unauthorized
 from airflow_imagesync.registry.answers import conflict, is_web_page, may_be_immutable
 from airflow_imagesync.registry.auth import repository_scope
+from airflow_imagesync.registry.manifest_cache import ManifestCache
 from airflow_imagesync.registry.origin import redact
 from airflow_imagesync.registry.quota import Quota
 from airflow_imagesync.registry.transport import discard, read_all
@@ -35,6 +36,7 @@ class Manifests:
     def __init__(self, client: RegistryClient, quota: Quota) -> None:
         self._client = client
         self._quota = quota
+        self._cache = ManifestCache()
         #: Whether HEAD of a manifest can be trusted to say what GET would: None until seen.
         self._head_works: bool | None = None
 
@@ -82,17 +84,35 @@ class Manifests:
 
     def _head_by_get(self, path: str, reference: str) -> ManifestHead | None:
         try:
-            manifest = self.get(path, reference)
+            manifest = self._fetch(path, reference)
         except NotFound:
             return None
         return ManifestHead(manifest.digest, manifest.media_type)
 
-    def get(self, path: str, reference: str) -> Manifest:
+    def get(self, path: str, reference: str, expected: str | None = None) -> Manifest:
         """Return the manifest that a tag or digest names, verified.
 
-        Raises NotFound, ContentError when the bytes are not what the digest or the media type says, and
-        other RegistryErrors.
+        `expected` is the digest that a tag had a moment ago: where that manifest was fetched already, a HEAD, which no
+        registry counts, tells whether the tag still names it. Raises NotFound, ContentError when the bytes are not
+        what the digest or the media type says, and other RegistryErrors.
         """
+        if is_digest(reference):
+            expected = reference
+        if expected is None:
+            return self._fetch(path, reference)
+        known = self._cache.get(path, expected)
+        if known is None:
+            with self._cache.fetching(path, expected):
+                known = self._cache.get(path, expected)
+                if known is None:
+                    return self._fetch(path, reference)
+        if reference != expected:
+            head = self.head(path, reference)
+            if head is None or head.digest != expected:
+                return self._fetch(path, reference)
+        return known
+
+    def _fetch(self, path: str, reference: str) -> Manifest:
         url = self._url(path, reference)
         scopes = (repository_scope(path, "pull"),)
 
@@ -111,7 +131,9 @@ class Manifests:
                 digest = digest or stated
             return parse_manifest(body, content_type=response.headers.get("Content-Type"), digest=digest)
 
-        return self._client.retrying(once, f"GET {url}", pulls=True)
+        manifest = self._client.retrying(once, f"GET {url}", pulls=True)
+        self._cache.put(path, manifest)
+        return manifest
 
     def put(self, path: str, reference: str, manifest: Manifest) -> None:
         """Put a manifest under a tag or its digest; everything it refers to must be there before.

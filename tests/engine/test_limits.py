@@ -146,18 +146,32 @@ def test_the_time_to_try_again_goes_along_between_tasks_and_is_not_in_the_docume
 
 
 def test_pulls_are_spent_on_what_is_copied_and_on_nothing_else(world: World) -> None:
-    """Each GET of a manifest is one of Docker Hub's pulls: one for a tag that is copied, and one for each child."""
+    """Each GET of a manifest is one of Docker Hub's pulls: one for an image that is copied, and one for each child."""
     platforms = ("linux/amd64", "linux/arm64")
     index = images.index([images.image([images.layer(2000, number)], one) for number, one in enumerate(platforms)])
     world.push(index, "v1", "latest")
     world.push(images.image([images.layer(2000, 9)]), "single")
     assert world.run(world.rule()).totals["copied"] == 3
-    # Three tags, and the children of the index once.
-    assert kinds(world.source)["GET manifest"] == 3 + 2
+    # Three tags that name two things, and the children of the index once.
+    assert kinds(world.source)["GET manifest"] == 2 + 2
     world.forget()
     assert world.run(world.rule()).totals["same"] == 3
     assert kinds(world.source) == {"GET tags": 1, "HEAD manifest": 3}
     assert kinds(world.destination) == {"HEAD manifest": 3}
+
+
+def test_an_image_with_many_tags_is_one_pull(world: World) -> None:
+    world.concurrency = 8
+    world.push(images.image(), *TAGS)
+    assert world.run(world.rule()).totals["copied"] == len(TAGS)
+    assert kinds(world.source)["GET manifest"] == 1
+
+
+def test_what_a_platform_filter_looked_at_is_not_pulled_again_to_be_copied(world: World) -> None:
+    world.push(images.index(), "v1")
+    rule = world.rule("v1", platforms=["linux/amd64"])
+    assert world.one(rule).state == "copied"
+    assert kinds(world.source)["GET manifest"] == 1 + 1
 
 
 def test_a_run_stops_pulling_when_what_is_left_is_for_others(world: World) -> None:
