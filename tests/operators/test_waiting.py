@@ -26,6 +26,7 @@ WriteConfig = Callable[..., Path]
 
 ONE = images.image([images.Blob(b"one" * 1000)], "linux/amd64")
 TWO = images.image([images.Blob(b"two" * 1000)], "linux/amd64")
+THREE = images.image([images.Blob(b"three" * 1000)], "linux/amd64")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,8 @@ def sync(
     """Makes a task that copies the tag v1 from the source, and v2 or others from the same through the front."""
     name = f"{repository_prefix}/app"
     images.push(source_registry.url, name, ONE, ["v1"])
-    images.push(source_registry.url, name, TWO, ["v2", "v3"])
+    images.push(source_registry.url, name, TWO, ["v2"])
+    images.push(source_registry.url, name, THREE, ["v3"])
 
     def make(tags: str = "v2", **arguments: Any) -> ImageSyncOperator:
         config = write_config(

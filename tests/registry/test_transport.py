@@ -90,7 +90,9 @@ def test_a_request_has_our_name_and_asks_for_no_compression(front: Front) -> Non
 
 
 @pytest.mark.parametrize(
-    ("body", "length"), [(None, "0"), (b"", "0"), (b"abc", "3"), (Pieces(2), str(2 * CHUNK))], ids=str
+    ("body", "length"),
+    [(None, "0"), (b"", "0"), (b"abc", "3"), (Pieces(2), str(2 * CHUNK))],
+    ids=["none", "empty", "bytes", "pieces"],
 )
 def test_a_body_is_sent_with_its_length(front: Front, body: bytes | Pieces | None, length: str) -> None:
     front.on("PUT", "/", answer(201))
