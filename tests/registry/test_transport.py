@@ -133,9 +133,10 @@ def test_one_connection_serves_many_requests() -> None:
             threading.Thread(target=answer_all, args=(connection,), daemon=True).start()
 
     def answer_all(connection: socket.socket) -> None:
-        while request := connection.recv(65536):
-            body = b"" if request.startswith(b"HEAD") else b"no\n"
-            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\n" + body)
+        with connection, suppress(OSError):
+            while request := connection.recv(65536):
+                body = b"" if request.startswith(b"HEAD") else b"no\n"
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\n" + body)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, args=(server,), daemon=True).start()
@@ -145,7 +146,7 @@ def test_one_connection_serves_many_requests() -> None:
             response = transport.send(method, url, {}, b"x" if method == "PUT" else None)
             discard(response)
         assert len(connections) == 1
-        connections[0].close()
+        transport.close()
 
 
 @pytest.mark.parametrize("body", [None, b"manifest"], ids=["no-body", "bytes"])
