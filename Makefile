@@ -7,6 +7,8 @@ INSTALLED := $(VENV)/.installed
 # The clouds' providers can't be installed beside the newest versions of everything else.
 CLOUDS := $(VENV)-clouds
 CLOUDS_INSTALLED := $(CLOUDS)/.installed
+# Most tests wait for something. The tests of a file share servers, so they stay together.
+PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-clouds demo bench constraints clean
@@ -23,7 +25,7 @@ lint: $(INSTALLED) ## Check format, style, layers and types
 
 test: $(INSTALLED) ## Run all tests, against real registries; ARGS="-k copy" goes to pytest
 	$(BIN)/python devtools/install.py registry skopeo docker-compose
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-clouds: $(CLOUDS_INSTALLED) ## Run the tests of the clouds' logins, in .venv-clouds
 	$(CLOUDS)/bin/python devtools/install.py registry
