@@ -26,7 +26,7 @@ from pydantic import (
     ValidationError,
 )
 
-from airflow_imagesync.domain.login import PROXY_OF_ENVIRONMENT, SETTINGS, Login, is_proxy_url
+from airflow_imagesync.domain.login import PROXY_EXPECTED, SETTINGS, Login, is_proxy_setting, with_client_key
 from airflow_imagesync.domain.reference import normalise_registry
 from airflow_imagesync.errors import ConfigError, InvalidReference, Problem
 
@@ -67,8 +67,8 @@ def _split_hosts(value: object) -> object:
 
 
 def _check_proxy(value: str | None) -> str | None:
-    if value is not None and value != PROXY_OF_ENVIRONMENT and not is_proxy_url(value):
-        raise ValueError(f"expected http://host:port, https://host:port or {PROXY_OF_ENVIRONMENT}")
+    if value is not None and not is_proxy_setting(value):
+        raise ValueError(f"expected {PROXY_EXPECTED}")
     return value
 
 
@@ -252,9 +252,9 @@ _UNSAID = Login()
 
 def _settings(entry: Login, fields: _Extra) -> dict[str, Any]:
     """Return the settings that a connection says and the entry it fills does not."""
-    own = {name for name in SETTINGS if name in entry.stated or getattr(entry, name) != getattr(_UNSAID, name)}
-    if "client_cert" in own:
-        own.add("client_key")  # one's key with the other's certificate would be none
+    own = with_client_key(
+        name for name in SETTINGS if name in entry.stated or getattr(entry, name) != getattr(_UNSAID, name)
+    )
     said = {name: getattr(fields, name, None) for name in SETTINGS if name not in own}
     return {name: value for name, value in said.items() if value not in (None, ())}
 

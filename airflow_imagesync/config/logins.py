@@ -9,7 +9,7 @@ from pathlib import Path
 from airflow_imagesync.config.environment import Environment, unset_message
 from airflow_imagesync.config.plain import Table
 from airflow_imagesync.config.schema import RegistryEntry, describe, read_entry, shown_key
-from airflow_imagesync.domain.login import PROXY_OF_ENVIRONMENT, SETTINGS, Login, is_proxy_url
+from airflow_imagesync.domain.login import PROXY_EXPECTED, SETTINGS, Login, is_proxy_setting, with_client_key
 from airflow_imagesync.domain.reference import Repository, check_no_scheme, normalise_registry, quoted
 from airflow_imagesync.errors import InvalidReference, Problem
 
@@ -140,13 +140,9 @@ class LoginReader:
     def _proxy(self, key: str, written: str | None) -> str | None:
         """Return the address of a proxy, with its variable filled in: its user and password may be part of it."""
         text = self._credential(key, "proxy", written)
-        if text is None or not self._environment.known or text == PROXY_OF_ENVIRONMENT or is_proxy_url(text):
+        if text is None or not self._environment.known or is_proxy_setting(text):
             return text
-        self._problem(
-            key,
-            "proxy",
-            f"this is no address of a proxy; expected http://host:port, https://host:port or {PROXY_OF_ENVIRONMENT}",
-        )
+        self._problem(key, "proxy", f"this is no address of a proxy; expected {PROXY_EXPECTED}")
         return None
 
     def _pem_file(self, key: str, field: str, written: str | None, what: str) -> str | None:
@@ -195,8 +191,7 @@ def _inherit(logins: dict[_Place, Login]) -> tuple[Login, ...]:
             parent = done.get((registry, namespace))
         login = logins[place]
         if parent is not None:
-            # The one's key with the other's certificate would be none.
-            own = login.stated | ({"client_key"} if "client_cert" in login.stated else set())
+            own = with_client_key(login.stated)
             taken = {name: getattr(parent, name) for name in SETTINGS if name not in own}
             login = replace(login, stated=login.stated | parent.stated, **taken)
         done[place] = login

@@ -27,6 +27,7 @@ SETTINGS = (
 )
 #: The proxy setting that stands for the variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
 PROXY_OF_ENVIRONMENT = "environment"
+PROXY_EXPECTED = f"http://host:port, https://host:port or {PROXY_OF_ENVIRONMENT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,17 @@ def is_proxy_url(text: str) -> bool:
         )
     except ValueError:
         return False
+
+
+def is_proxy_setting(text: str) -> bool:
+    """Whether `text` is what PROXY_EXPECTED says."""
+    return text == PROXY_OF_ENVIRONMENT or is_proxy_url(text)
+
+
+def with_client_key(names: Iterable[str]) -> set[str]:
+    """Return names of settings that are said, with the key of a certificate among them: no other key would fit it."""
+    own = set(names)
+    return own | {"client_key"} if "client_cert" in own else own
 
 
 @dataclass(frozen=True, slots=True)

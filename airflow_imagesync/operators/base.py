@@ -175,18 +175,17 @@ class ConfiguredOperator(BaseOperator):
         if self.allowed_hosts is not None:
             AllowedHosts.parse(self.allowed_hosts).check(sources, destinations, config.rules)
         open_rules = said(self.rules) is not None
-        # The last one for a repository counts: where one is on both sides, it is written to.
         unlimited = open_rules and self.allowed_hosts is None
-        if unlimited:
-            for conn_id in filter(None, map(_conn_id, (self.source_conn_id, self.destination_conn_id))):
-                check_names_registry(RegistryHook(conn_id))
+        # The last one for a repository counts: where one is on both sides, it is written to.
         sides = [
-            *connection_logins(
-                self.source_conn_id, sources, "source", config, must_fit=must_fit, open_rules=open_rules
-            ),
-            *connection_logins(
-                self.destination_conn_id, destinations, "destination", config, must_fit=must_fit, open_rules=open_rules
-            ),
+            login
+            for conn_id, repositories, side in (
+                (self.source_conn_id, sources, "source"),
+                (self.destination_conn_id, destinations, "destination"),
+            )
+            for login in connection_logins(
+                conn_id, repositories, side, config, must_fit=must_fit, open_rules=open_rules, unlimited=unlimited
+            )
         ]
         logins = {(one.registry, one.namespace): one for one in (*config.logins, *sides)}
         config = replace(config, logins=tuple(logins.values()))
@@ -233,6 +232,7 @@ def connection_logins(
     *,
     must_fit: bool,
     open_rules: bool,
+    unlimited: bool = False,
 ) -> list[Login]:
     """
     Return a connection as the logins for those of `repositories` that are in its registry.
@@ -243,12 +243,15 @@ def connection_logins(
     :param config: what else is known of the registries; credentials are not taken from it
     :param must_fit: whether it is a mistake when none of them is in its registry
     :param open_rules: whether anybody may have written the configuration, so that it must not weaken the connection
+    :param unlimited: whether its author may also name any registry, so that the connection must name its own
     :raises ConfigError: when there is no such connection, or it can't be for these repositories
     """
-    conn_id = _conn_id(conn_id)
+    conn_id = (said(conn_id) or "").strip()
     if not conn_id:
         return []
     hook = RegistryHook(conn_id)
+    if unlimited:
+        check_names_registry(hook)
     cloud = hook.cloud()
     registry = "" if cloud is not None else hook.login().registry
     wanted = set(repositories)
@@ -297,7 +300,3 @@ def lines_for_log(text: str) -> str:
     if len(lines) <= _LOGGED_LINES:
         return text
     return "\n".join([*lines[:_LOGGED_LINES], f"... and {len(lines) - _LOGGED_LINES - 1} more lines", lines[-1]])
-
-
-def _conn_id(value: object) -> str:
-    return (said(value) or "").strip()
