@@ -22,6 +22,7 @@ from airflow_imagesync.domain.rules import Rule
 from airflow_imagesync.engine.blobs import BlobNeed, BlobOutcome, BlobTransfers
 from airflow_imagesync.engine.planner import describe, is_temporary, retry_time
 from airflow_imagesync.engine.progress import Progress
+from airflow_imagesync.engine.records import NO_RECORDS, Records
 from airflow_imagesync.engine.registries import Registries
 from airflow_imagesync.engine.selection import select_platforms
 from airflow_imagesync.errors import ContentError, RegistryError, SizeMismatch, SyncCancelled
@@ -152,11 +153,13 @@ class Copier:
         progress: Progress,
         cancelled: threading.Event,
         open_images: int,
+        records: Records = NO_RECORDS,
     ) -> None:
         self._registries = registries
         self._executor = executor
         self._progress = progress
         self._cancelled = cancelled
+        self._records = records
         self._blobs = BlobTransfers(registries, executor, progress)
         # Manifests of open images are held in memory: their number is bounded, whatever the plan's.
         self._places = threading.Semaphore(open_images)

@@ -18,6 +18,7 @@ from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
 from airflow_imagesync.domain.reference import ImageReference
 from airflow_imagesync.domain.rules import AllTags, Rule, TagPattern, compile_pattern
 from airflow_imagesync.engine.progress import Progress
+from airflow_imagesync.engine.records import NO_RECORDS, Records
 from airflow_imagesync.engine.registries import Registries
 from airflow_imagesync.engine.selection import select_platforms
 from airflow_imagesync.errors import ImageSyncError, NotFound
@@ -41,10 +42,13 @@ _Rows = list[ImagePair]
 class Planner:
     """Compares sources with destinations, on the threads of `executor`."""
 
-    def __init__(self, registries: Registries, executor: Executor, progress: Progress) -> None:
+    def __init__(
+        self, registries: Registries, executor: Executor, progress: Progress, records: Records = NO_RECORDS
+    ) -> None:
         self._registries = registries
         self._executor = executor
         self._progress = progress
+        self._records = records
 
     def plan(self, rules: Sequence[Rule]) -> Plan:
         """Return every image of `rules` with its state; a pair that two rules name is there once."""

@@ -17,6 +17,7 @@ from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.engine.copier import Copier
 from airflow_imagesync.engine.planner import Planner, Wanted
 from airflow_imagesync.engine.progress import Progress
+from airflow_imagesync.engine.records import NO_RECORDS, Records
 from airflow_imagesync.engine.registries import Registries
 from airflow_imagesync.registry.retry import RetryPolicy
 
@@ -32,7 +33,7 @@ class SyncEngine:
     `config` must have its connections looked up. `progress` is counted up as the run goes on. `retry` and `timeouts`
     replace the usual waits and the configuration's, for tests and special networks; the number of retries is the
     configuration's. `longest_wait` is the longest wait that a registry may ask for, in seconds, before what needs it
-    fails for now.
+    fails for now. `records` is what earlier runs learned, and gets what this one does; whoever opened it closes it.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class SyncEngine:
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         longest_wait: float | None = None,
+        records: Records = NO_RECORDS,
     ) -> None:
         self.config = config
         self.progress = progress or Progress()
@@ -53,13 +55,14 @@ class SyncEngine:
             policy = replace(policy, longest_wait=longest_wait)
         self._registries = Registries(config, policy, timeouts or config.timeouts)
         self._executor = ThreadPoolExecutor(config.concurrency, thread_name_prefix="imagesync")
-        self._planner = Planner(self._registries, self._executor, self.progress)
+        self._planner = Planner(self._registries, self._executor, self.progress, records)
         self._copier = Copier(
             self._registries,
             self._executor,
             self.progress,
             self._cancelled,
             open_images=4 * config.concurrency,
+            records=records,
         )
 
     def __enter__(self) -> SyncEngine:
