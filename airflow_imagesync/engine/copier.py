@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from functools import partial
 
 from airflow_imagesync.domain.manifest import MAX_DEPTH, Descriptor, Manifest
 from airflow_imagesync.domain.plan import ImagePair
 from airflow_imagesync.domain.reference import Repository
-from airflow_imagesync.domain.report import ImageResult, ResultState
+from airflow_imagesync.domain.report import ImageResult
 from airflow_imagesync.domain.rules import Rule
 from airflow_imagesync.engine.blobs import BlobNeed, BlobOutcome, BlobTransfers
-from airflow_imagesync.engine.planner import describe, is_temporary, retry_time
+from airflow_imagesync.engine.image_work import ImageWork, Node
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.records import NO_RECORDS, Records
 from airflow_imagesync.engine.registries import Registries
@@ -29,118 +27,6 @@ from airflow_imagesync.errors import ContentError, RegistryError, SizeMismatch, 
 from airflow_imagesync.registry.retry import STOPPED
 
 logger = logging.getLogger(__name__)
-
-
-class _Image:
-    """One image on its way, with what it has cost so far."""
-
-    def __init__(self, pair: ImagePair, rule: Rule, finish: Callable[[ImageResult], None]) -> None:
-        self.pair = pair
-        self.rule = rule
-        self.source, self.destination = pair.images
-        self.rewritten: dict[str, Manifest] = {}
-        self.source_digest = pair.source_digest
-        self.digest: str | None = None
-        self._finish = finish
-        self._started = time.monotonic()
-        self._bytes = dict.fromkeys(BlobOutcome, 0)
-        self._lock = threading.Lock()
-        self._error: BaseException | None = None
-        self._same = False
-        # Pieces of work that are under way or promised; the result is ready when none is left.
-        self._open = 0
-
-    @property
-    def alive(self) -> bool:
-        """Whether the image has not failed."""
-        return self._error is None
-
-    def begin(self) -> None:
-        """Promise a piece of work."""
-        with self._lock:
-            self._open += 1
-
-    def end(self) -> None:
-        """Keep one promise; with the last one the image is finished."""
-        with self._lock:
-            self._open -= 1
-            finished = self._open == 0
-        if finished:
-            self._finish(self._result())
-
-    def fail(self, error: BaseException) -> None:
-        """Note why the image fails; the first reason counts."""
-        with self._lock:
-            self._error = self._error or error
-
-    def count(self, outcome: BlobOutcome, size: int) -> None:
-        """Credit a blob's bytes to this image."""
-        with self._lock:
-            self._bytes[outcome] += size
-
-    def is_same(self) -> None:
-        """Note that there was nothing to do."""
-        self._same = True
-
-    def _result(self) -> ImageResult:
-        error = self._error
-        state = ResultState.FAILED if error else ResultState.SAME if self._same else ResultState.COPIED
-        note = None
-        if state is not ResultState.FAILED and self.digest != self.source_digest:
-            note = "the platform filter changes the digest"
-        return ImageResult(
-            rule=self.pair.rule,
-            source=self.pair.source,
-            destination=self.pair.destination,
-            state=state,
-            source_digest=self.source_digest,
-            digest=self.digest if error is None else self.pair.destination_digest,
-            bytes_copied=self._bytes[BlobOutcome.COPIED],
-            bytes_mounted=self._bytes[BlobOutcome.MOUNTED],
-            bytes_skipped=self._bytes[BlobOutcome.SKIPPED],
-            seconds=time.monotonic() - self._started,
-            error=describe(error) if error is not None else None,
-            temporary=is_temporary(error) if error is not None else False,
-            retry_at=retry_time(error) if error is not None else None,
-            note=note,
-        )
-
-
-@dataclass
-class _Node:
-    """A manifest of an image: what it waits for, and what waits for it.
-
-    ``reference`` is what it is put under: the tag for the root, the digest below it. ``descriptor`` is how its index
-    refers to it, None for the root.
-    """
-
-    image: _Image
-    reference: str
-    descriptor: Descriptor | None = None
-    parent: _Node | None = None
-    depth: int = 1
-    manifest: Manifest | None = None
-    waiting: int = 0
-    #: Whether others may wait for this node's content.
-    leads: bool = False
-    finished: bool = False
-    #: Whether the registry did not know, of what had been brought there, what this manifest refers to.
-    again: bool = False
-    #: Why this content can't be brought; None where only its image failed, for another reason.
-    error: BaseException | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def digest(self) -> str:
-        """The digest of the manifest; of the root, only once that was fetched."""
-        if self.descriptor is not None:
-            return self.descriptor.digest
-        return self.manifest.digest if self.manifest is not None else self.reference
-
-    @property
-    def key(self) -> tuple[Repository, str]:
-        """What this node brings into being: a digest in a repository."""
-        return self.image.destination.repository, self.digest
 
 
 class Copier:
@@ -165,7 +51,7 @@ class Copier:
         self._places = threading.Semaphore(open_images)
         self._lock = threading.Lock()
         self._present: set[tuple[Repository, str]] = set()
-        self._pending: dict[tuple[Repository, str], list[_Node]] = {}
+        self._pending: dict[tuple[Repository, str], list[Node]] = {}
 
     def copy(self, pairs: Sequence[tuple[ImagePair, Rule]]) -> list[ImageResult]:
         """Copy images and return their results, in the same order; never raises for a registry's fault."""
@@ -183,17 +69,17 @@ class Copier:
         for position, (pair, rule) in enumerate(pairs):
             while not self._places.acquire(timeout=0.2) and not self._cancelled.is_set():
                 pass
-            image = _Image(pair, rule, partial(finish, position))
-            self._submit(_Node(image, image.destination.reference), self._start)
+            image = ImageWork(pair, rule, partial(finish, position))
+            self._submit(Node(image, image.destination.reference), self._start)
         if pairs:
             all_done.wait()
         return [results[position] for position in range(len(pairs))]
 
-    def _submit(self, node: _Node, work: Callable[[_Node], None]) -> None:
+    def _submit(self, node: Node, work: Callable[[Node], None]) -> None:
         node.image.begin()
         self._executor.submit(self._guarded, node, work)
 
-    def _guarded(self, node: _Node, work: Callable[[_Node], None]) -> None:
+    def _guarded(self, node: Node, work: Callable[[Node], None]) -> None:
         """Do a piece of work for a node; what it raises fails the image, and it alone."""
         try:
             if self._cancelled.is_set():
@@ -212,7 +98,7 @@ class Copier:
 
     # The pieces of work, in the order in which a node meets them
 
-    def _start(self, node: _Node) -> None:
+    def _start(self, node: Node) -> None:
         """Fetch what the source names now, and leave it at that when the destination has it."""
         image = node.image
         client, path = self._registries.client(image.source.repository), image.source.repository.path
@@ -232,13 +118,13 @@ class Copier:
         node.manifest = selected.root
         self._enter(node)
 
-    def _stands(self, image: _Image) -> bool:
+    def _stands(self, image: ImageWork) -> bool:
         """Whether the destination's tag names what it should: the plan may be old."""
         repository = image.destination.repository
         head = self._registries.client(repository).head_manifest(repository.path, image.destination.reference)
         return head is not None and head.digest == image.digest
 
-    def _enter(self, node: _Node) -> None:
+    def _enter(self, node: Node) -> None:
         """Bring a node to the destination unless it is there or on its way already."""
         key = node.key
         with self._lock:
@@ -260,7 +146,7 @@ class Copier:
             self._forget(node, _references(self._fetch(node)))
         self._descend(node)
 
-    def _is_present(self, node: _Node) -> None:
+    def _is_present(self, node: Node) -> None:
         """Go on with a node whose content is at the destination: only a root's tag is missing."""
         if node.manifest is not None:
             for blob in node.manifest.blobs:
@@ -271,7 +157,7 @@ class Copier:
         else:
             self._finish(node, succeeded=True)
 
-    def _fetch(self, node: _Node) -> Manifest:
+    def _fetch(self, node: Node) -> Manifest:
         """Return a node's manifest, from the source unless the filter made it."""
         if node.manifest is None:
             descriptor, image, digest = node.descriptor, node.image, node.digest
@@ -286,7 +172,7 @@ class Copier:
                 )
         return node.manifest
 
-    def _descend(self, node: _Node) -> None:
+    def _descend(self, node: Node) -> None:
         """Set everything going that a manifest refers to."""
         manifest, image = self._fetch(node), node.image
         if node.depth > MAX_DEPTH:
@@ -306,10 +192,10 @@ class Copier:
                 )
             )
         for child in children:
-            self._submit(_Node(image, child.digest, child, node, node.depth + 1, again=node.again), self._enter)
+            self._submit(Node(image, child.digest, child, node, node.depth + 1, again=node.again), self._enter)
         self._arrived(node)
 
-    def _blob_arrived(self, node: _Node, blob: Descriptor, outcome: BlobOutcome | BaseException) -> None:
+    def _blob_arrived(self, node: Node, blob: Descriptor, outcome: BlobOutcome | BaseException) -> None:
         if isinstance(outcome, BlobOutcome):
             if not (node.again and outcome is BlobOutcome.SKIPPED):  # that was counted the first time
                 node.image.count(outcome, blob.size)
@@ -319,7 +205,7 @@ class Copier:
         self._arrived(node)
         node.image.end()
 
-    def _arrived(self, node: _Node) -> None:
+    def _arrived(self, node: Node) -> None:
         """Count one thing that a node waited for; after the last one its manifest can go."""
         with node.lock:
             node.waiting -= 1
@@ -329,7 +215,7 @@ class Copier:
         elif complete:
             self._finish(node, succeeded=False)
 
-    def _put(self, node: _Node) -> None:
+    def _put(self, node: Node) -> None:
         repository, manifest = node.image.destination.repository, self._fetch(node)
         try:
             self._registries.client(repository).put_manifest(repository.path, node.reference, manifest)
@@ -348,14 +234,14 @@ class Copier:
             return
         self._finish(node, succeeded=True)
 
-    def _forget(self, node: _Node, digests: Sequence[str]) -> None:
+    def _forget(self, node: Node, digests: Sequence[str]) -> None:
         """Believe no longer that the destination has these blobs and manifests."""
         repository = node.image.destination.repository
         self._blobs.forget(repository, digests)
         with self._lock:
             self._present.difference_update((repository, digest) for digest in digests)
 
-    def _finish(self, node: _Node, *, succeeded: bool) -> None:
+    def _finish(self, node: Node, *, succeeded: bool) -> None:
         """End a node: go on with those that waited for the same content, and with the index above."""
         with node.lock:
             if node.finished:
