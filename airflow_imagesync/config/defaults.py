@@ -20,7 +20,7 @@ from airflow_imagesync.config.schema import (
 from airflow_imagesync.domain.login import DockerLogins
 from airflow_imagesync.domain.platform import Platform
 from airflow_imagesync.domain.reference import Repository, names_registry, normalise_registry, quoted
-from airflow_imagesync.domain.rules import DEFAULT_CONCURRENCY, DEFAULT_RETRIES
+from airflow_imagesync.domain.rules import DEFAULT_CONCURRENCY, DEFAULT_FULL_CHECK_EVERY, DEFAULT_RETRIES
 from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.errors import InvalidReference, Problem
 
@@ -76,13 +76,16 @@ class ForAllRules:
     """What holds for every rule.
 
     ``place`` is None where it has a mistake that is told elsewhere. ``default_platforms`` are for rules that
-    name none; ``platforms``, where there are any, and ``force`` win over what a rule says.
+    name none; ``platforms``, where there are any, and ``force`` win over what a rule says. ``trust_records`` is for
+    rules that don't say, ``full_check_every`` for all.
     """
 
     place: DefaultPlace | None = None
     default_platforms: tuple[Platform, ...] = ()
     platforms: tuple[Platform, ...] = ()
     force: bool = False
+    trust_records: bool = False
+    full_check_every: int = DEFAULT_FULL_CHECK_EVERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,14 @@ def read_settings(
         overrides.namespace or entry.namespace or environment.get("DEFAULT_NAMESPACE"),
     )
     return Settings(
-        ForAllRules(None if place_is_wrong else place, platforms, overrides.platforms, overrides.force),
+        ForAllRules(
+            None if place_is_wrong else place,
+            platforms,
+            overrides.platforms,
+            overrides.force,
+            bool(entry.trust_records),
+            _first(entry.full_check_every, DEFAULT_FULL_CHECK_EVERY),
+        ),
         _first(overrides.concurrency, entry.concurrency, DEFAULT_CONCURRENCY),
         _first(overrides.retries, entry.retries, DEFAULT_RETRIES),
         timeouts,

@@ -66,6 +66,8 @@ class RuleReader:
             platforms,
             allow_empty=bool(entry.allow_empty),
             force=self._for_all.force or bool(entry.force),
+            trust_records=self._for_all.trust_records if entry.trust_records is None else entry.trust_records,
+            full_check_every=self._for_all.full_check_every,
         )
 
     def _problem(self, index: int, key: str | None, message: str) -> None:

@@ -22,6 +22,7 @@ _BOUNDS = {
     "min_remaining": "a whole number of at least 0",
     "concurrency": f"a whole number from 1 to {MAX_CONCURRENCY}",
     "retries": f"a whole number from 0 to {MAX_RETRIES}",
+    "full_check_every": "a whole number of at least 1",
     "min_rate": "a number of bytes a second, 0 for no limit",
 }
 
@@ -65,6 +66,8 @@ class DefaultsEntry(_Entry):
     timeouts: Any = None
     docker_config: Any = None
     credential_helpers: bool | None = None
+    trust_records: bool | None = None
+    full_check_every: Annotated[int, Field(ge=1)] | None = None
 
 
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -93,6 +96,7 @@ class RuleEntry(_Entry):
     platforms: list[str] | None = None
     allow_empty: bool | None = None
     force: bool | None = None
+    trust_records: bool | None = None
 
 
 EntryType = TypeVar("EntryType", bound=_Entry)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONCURRENCY = 8
 DEFAULT_RETRIES = 3
+DEFAULT_FULL_CHECK_EVERY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ class Rule:
 
     ``index`` is the rule's 0-based position in the configuration. ``platforms`` empty means all.
     ``allow_empty`` lets the rule match no tag without failing. ``force`` copies what is the same, too.
+    ``trust_records`` takes a record's word for what the destination has; each ``full_check_every``-th run takes no
+    record's word for anything, 1 for no run that does.
     """
 
     index: int
@@ -114,6 +117,8 @@ class Rule:
     platforms: tuple[Platform, ...] = ()
     allow_empty: bool = False
     force: bool = False
+    trust_records: bool = False
+    full_check_every: int = DEFAULT_FULL_CHECK_EVERY
 
     def __str__(self) -> str:
         return f"{self.source}{self.select}"
@@ -122,6 +127,11 @@ class Rule:
     def label(self) -> str:
         """``source -> destination``, as people read it."""
         return f"{self} -> {', '.join(str(one.repository) for one in self.destinations)}"
+
+    @property
+    def filter_text(self) -> str:
+        """The platforms as records have them: sorted, with commas; empty for all."""
+        return ",".join(sorted({str(one) for one in self.platforms}))
 
     def pairs(self, tags: Iterable[str] = ()) -> list[tuple[ImageReference, ImageReference]]:
         """Return the (source, destination) images of this rule, each pair once.

@@ -57,7 +57,7 @@ class Unit:
 
     @classmethod
     def load(cls, document: Mapping[str, Any]) -> Unit:
-        """Return the unit that `dump` wrote."""
+        """Return the unit that `dump` wrote; its rules take no record's word any more."""
         return cls(
             label=document["label"],
             rules=tuple(_load_rule(one) for one in document["rules"]),
@@ -190,6 +190,8 @@ def _load_rule(document: Mapping[str, Any]) -> Rule:
         platforms=tuple(Platform(*one) for one in document.get("platforms", ())),
         allow_empty=document.get("allow_empty", False),
         force=document.get("force", False),
+        # Whoever planned found something to do: a record that says otherwise must not undo that.
+        full_check_every=1,
     )
 
 

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import groupby
 
 from airflow_imagesync.domain.manifest import MAX_DEPTH, Descriptor, Manifest
 from airflow_imagesync.domain.plan import ImagePair
 from airflow_imagesync.domain.reference import Repository
-from airflow_imagesync.domain.report import ImageResult
+from airflow_imagesync.domain.report import ImageResult, ResultState
 from airflow_imagesync.domain.rules import Rule
-from airflow_imagesync.engine.blobs import BlobNeed, BlobOutcome, BlobTransfers
-from airflow_imagesync.engine.image_work import ImageWork, Node
+from airflow_imagesync.engine.blobs import BlobTransfers
+from airflow_imagesync.engine.image_work import ImageWork, Node, Siblings
+from airflow_imagesync.engine.lanes import Lanes
+from airflow_imagesync.engine.later import Later
+from airflow_imagesync.engine.needs import BlobNeed, BlobOutcome
 from airflow_imagesync.engine.progress import Progress
-from airflow_imagesync.engine.records import NO_RECORDS, Records
+from airflow_imagesync.engine.records import NO_RECORDS, ImageRecord, Records
 from airflow_imagesync.engine.registries import Registries
-from airflow_imagesync.engine.selection import select_platforms
 from airflow_imagesync.errors import ContentError, RegistryError, SizeMismatch, SyncCancelled
 from airflow_imagesync.registry.retry import STOPPED
 
@@ -30,23 +32,30 @@ logger = logging.getLogger(__name__)
 
 
 class Copier:
-    """Copies images on the threads of `executor`, at most `open_images` of them begun at a time."""
+    """Copies images on the threads of `executor`, at most `open_images` of them begun at a time.
+
+    One image to several destinations counts as one. `later` is for waits; `records` and `untagged` are as for
+    BlobTransfers.
+    """
 
     def __init__(
         self,
         registries: Registries,
-        executor: Executor,
+        executor: Lanes,
         progress: Progress,
         cancelled: threading.Event,
+        later: Later,
         open_images: int,
         records: Records = NO_RECORDS,
+        untagged: Collection[Repository] = (),
     ) -> None:
         self._registries = registries
         self._executor = executor
         self._progress = progress
         self._cancelled = cancelled
         self._records = records
-        self._blobs = BlobTransfers(registries, executor, progress)
+        self._untagged = untagged
+        self._blobs = BlobTransfers(registries, executor, progress, later, records, untagged)
         # Manifests of open images are held in memory: their number is bounded, whatever the plan's.
         self._places = threading.Semaphore(open_images)
         self._lock = threading.Lock()
@@ -60,20 +69,50 @@ class Copier:
         self._progress.add(images=len(pairs))
 
         def finish(position: int, result: ImageResult) -> None:
+            image = images[position]
+            self._blobs.finished(image.order)
+            self._note(image, result)
             self._progress.finished(result)
-            self._places.release()
+            if image.siblings.leave(image):
+                self._places.release()
             results[position] = result
             if len(results) == len(pairs):
                 all_done.set()
 
-        for position, (pair, rule) in enumerate(pairs):
+        images: dict[int, ImageWork] = {}
+        for _, group in groupby(enumerate(pairs), key=lambda one: (one[1][1].index, one[1][0].source)):
             while not self._places.acquire(timeout=0.2) and not self._cancelled.is_set():
                 pass
-            image = ImageWork(pair, rule, partial(finish, position))
-            self._submit(Node(image, image.destination.reference), self._start)
+            siblings = Siblings()
+            together = [
+                ImageWork(pair, rule, siblings, position, partial(finish, position)) for position, (pair, rule) in group
+            ]
+            images.update((image.order, image) for image in together)
+            for image in together:
+                self._submit(Node(image, image.destination.reference), self._start)
         if pairs:
             all_done.wait()
         return [results[position] for position in range(len(pairs))]
+
+    def hurry(self) -> None:
+        """Hold nothing back any longer; for a run that was told to stop."""
+        self._blobs.hurry()
+
+    def _note(self, image: ImageWork, result: ImageResult) -> None:
+        """Remember what became of an image."""
+        self._records.note_images(
+            [
+                ImageRecord(
+                    destination=result.destination,
+                    source=result.source,
+                    platforms=image.rule.filter_text,
+                    result=result.state.value,
+                    source_digest=result.source_digest,
+                    digest=result.digest if result.state is not ResultState.FAILED else None,
+                    error=result.error,
+                )
+            ]
+        )
 
     def _submit(self, node: Node, work: Callable[[Node], None]) -> None:
         node.image.begin()
@@ -101,10 +140,7 @@ class Copier:
     def _start(self, node: Node) -> None:
         """Fetch what the source names now, and leave it at that when the destination has it."""
         image = node.image
-        client, path = self._registries.client(image.source.repository), image.source.repository.path
-        root = client.get_manifest(path, image.source.reference, image.pair.source_digest)
-        image.source_digest = root.digest
-        selected = select_platforms(client, path, root, image.rule.platforms)
+        image.source_digest, selected = image.siblings.content(image, self._registries)
         image.rewritten = selected.rewritten
         image.digest = selected.root.digest
         if image.destination.digest not in (None, image.digest):
@@ -136,8 +172,10 @@ class Copier:
             if not present:
                 self._pending[key] = []
                 node.leads = True
-        if not present and not node.image.rule.force:
-            repository, digest = key
+        repository, digest = key
+        # Where there is no tag, an interrupted run may have left manifests: to put one again costs no more than to ask.
+        ask = not (self._records.lasting and repository in self._untagged)
+        if not present and ask and not node.image.rule.force:
             present = self._registries.client(repository).head_manifest(repository.path, digest) is not None
         if present:
             self._is_present(node)
@@ -148,14 +186,23 @@ class Copier:
 
     def _is_present(self, node: Node) -> None:
         """Go on with a node whose content is at the destination: only a root's tag is missing."""
+        repository, image = node.image.destination.repository, node.image
+        self._blobs.withdraw(image.source.repository, image.siblings.not_wanting(node), image.order)
         if node.manifest is not None:
             for blob in node.manifest.blobs:
-                node.image.count(BlobOutcome.SKIPPED, blob.size)
+                image.count(BlobOutcome.SKIPPED, blob.size)
+            self._there(repository, node.manifest)
         if node.parent is None:
             self._fetch(node)
             self._put(node)
         else:
             self._finish(node, succeeded=True)
+
+    def _there(self, repository: Repository, manifest: Manifest) -> None:
+        """Note that a destination has a manifest, and with it everything that it refers to."""
+        self._blobs.has(repository, [blob.digest for blob in manifest.blobs])
+        with self._lock:
+            self._present.update((repository, child.digest) for child in manifest.children if child.is_manifest)
 
     def _fetch(self, node: Node) -> Manifest:
         """Return a node's manifest, from the source unless the filter made it."""
@@ -180,17 +227,21 @@ class Copier:
         children = {child.digest: child for child in manifest.children if child.is_manifest}.values()
         # One more than there is, so that what is quick can't end the node while it is still being set up.
         node.waiting = len(manifest.blobs) + len(children) + 1
+        needs = []
         for blob in manifest.blobs:
             image.begin()
-            self._blobs.bring(
+            needs.append(
                 BlobNeed(
                     blob,
                     image.source.repository,
                     image.destination.repository,
                     done=partial(self._blob_arrived, node, blob),
                     wanted=lambda: image.alive and not self._cancelled.is_set(),
+                    order=image.order,
                 )
             )
+        if needs:
+            self._blobs.bring(needs, image.siblings.wanting(node))
         for child in children:
             self._submit(Node(image, child.digest, child, node, node.depth + 1, again=node.again), self._enter)
         self._arrived(node)
@@ -232,6 +283,7 @@ class Copier:
             self._forget(node, missing)
             self._descend(node)
             return
+        self._there(repository, manifest)
         self._finish(node, succeeded=True)
 
     def _forget(self, node: Node, digests: Sequence[str]) -> None:

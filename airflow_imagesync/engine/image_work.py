@@ -1,4 +1,4 @@
-"""One image on its way to a destination: what it waits for, what it has cost, and its manifests."""
+"""Images on their way to destinations: what they wait for, what they have cost, and their manifests."""
 
 from __future__ import annotations
 
@@ -12,20 +12,101 @@ from airflow_imagesync.domain.plan import ImagePair
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.report import ImageResult, ResultState
 from airflow_imagesync.domain.rules import Rule
-from airflow_imagesync.engine.blobs import BlobOutcome
-from airflow_imagesync.engine.planner import describe, is_temporary, retry_time
+from airflow_imagesync.engine.failures import describe, is_temporary, missing_source, retry_time
+from airflow_imagesync.engine.needs import BlobOutcome
+from airflow_imagesync.engine.registries import Registries
+from airflow_imagesync.engine.selection import Selected, select_platforms
+from airflow_imagesync.errors import NotFound
+
+
+class Siblings:
+    """The images that one rule makes of one source image: they differ in their destinations alone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fetching = threading.Lock()
+        self._content: tuple[str, Selected] | BaseException | None = None
+        self._alive: dict[int, Repository] = {}
+        self._there: dict[str, set[int]] = {}
+        self._blobs: dict[str, list[str]] = {}
+
+    def join(self, image: ImageWork) -> None:
+        """Let an image be one of them."""
+        self._alive[image.order] = image.destination.repository
+
+    def leave(self, image: ImageWork) -> bool:
+        """Note that an image has ended; return whether it was the last one."""
+        with self._lock:
+            del self._alive[image.order]
+            return not self._alive
+
+    def content(self, image: ImageWork, registries: Registries) -> tuple[str, Selected]:
+        """Return the digest that the source names now, and what the platform filter leaves; asked for once for all.
+
+        Raises NotFound for a source that is not there, and what the registry answers.
+        """
+        with self._fetching:
+            if self._content is None:
+                try:
+                    self._content = self._fetch(image, registries)
+                except BaseException as error:  # noqa: BLE001  # it is the answer for the others, too
+                    self._content = error
+            if isinstance(self._content, BaseException):
+                raise self._content
+            return self._content
+
+    def _fetch(self, image: ImageWork, registries: Registries) -> tuple[str, Selected]:
+        source, expected = image.source, image.pair.source_digest
+        client, path = registries.client(source.repository), source.repository.path
+        asked = expected is not None
+        if not asked and client.counts_pulls:
+            # A HEAD is free there, and tells which tags are one image, which is pulled once.
+            head = client.head_manifest(path, source.reference)
+            if head is None:
+                raise missing_source(source)
+            expected = head.digest
+        try:
+            root = client.get_manifest(path, source.reference, expected)
+        except NotFound as error:
+            if not asked:
+                raise missing_source(source) from error
+            raise
+        return root.digest, select_platforms(client, path, root, image.rule.platforms)
+
+    def wanting(self, node: Node) -> dict[int, Repository]:
+        """Return the destinations that may want the blobs of a manifest, `node`'s own included, by the image's order.
+
+        Empty where there is only one.
+        """
+        blobs = [one.digest for one in node.manifest.blobs] if node.manifest is not None else []
+        with self._lock:
+            self._blobs[node.digest] = blobs
+            there = self._there.get(node.digest, ())
+            wanting = {order: to for order, to in self._alive.items() if order not in there}
+        return wanting if len(wanting) > 1 else {}
+
+    def not_wanting(self, node: Node) -> list[str]:
+        """Note that a destination has a manifest; return those of its blobs that others were told it may want."""
+        with self._lock:
+            self._there.setdefault(node.digest, set()).add(node.image.order)
+            return self._blobs.get(node.digest, [])
 
 
 class ImageWork:
-    """One image on its way, with what it has cost so far."""
+    """One image on its way, with what it has cost so far; `order` is its number among those of the run."""
 
-    def __init__(self, pair: ImagePair, rule: Rule, finish: Callable[[ImageResult], None]) -> None:
+    def __init__(
+        self, pair: ImagePair, rule: Rule, siblings: Siblings, order: int, finish: Callable[[ImageResult], None]
+    ) -> None:
         self.pair = pair
         self.rule = rule
+        self.siblings = siblings
+        self.order = order
         self.source, self.destination = pair.images
         self.rewritten: dict[str, Manifest] = {}
         self.source_digest = pair.source_digest
         self.digest: str | None = None
+        siblings.join(self)
         self._finish = finish
         self._started = time.monotonic()
         self._bytes = dict.fromkeys(BlobOutcome, 0)

@@ -1,46 +1,39 @@
-"""From rules to images with their states: lists tags and compares both sides, one HEAD each.
+"""From rules to images with their states: lists tags and compares both sides, at most one HEAD each.
 
-The destination registry is the truth: nothing else is asked. A fault of a registry makes failed rows, never
-an exception.
+The destination registry is the truth; `engine.comparison` says what is not asked for. A fault of a registry makes
+failed rows, never an exception.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
+from itertools import groupby, islice
+from threading import Semaphore
 
-from airflow_imagesync.domain.manifest import INDEX_TYPES
 from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
-from airflow_imagesync.domain.reference import ImageReference
+from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.rules import AllTags, Rule, TagPattern, compile_pattern
+from airflow_imagesync.engine.comparison import Comparison, Wanted
+from airflow_imagesync.engine.failures import describe, is_temporary, missing_source, retry_time
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.records import NO_RECORDS, Records
 from airflow_imagesync.engine.registries import Registries
-from airflow_imagesync.engine.selection import select_platforms
-from airflow_imagesync.errors import ImageSyncError, NotFound
+from airflow_imagesync.errors import NotFound
 from airflow_imagesync.registry.manifests import ManifestHead
 
-logger = logging.getLogger(__name__)
+__all__ = ["Planner", "Wanted", "describe", "failed_rule", "is_temporary", "missing_source", "retry_time"]
 
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One image that a rule wants at one destination."""
-
-    rule: Rule
-    source: ImageReference
-    destination: ImageReference
-
+#: Comparisons that wait for a thread or are on one; each takes more memory than what comes of it.
+_SUBMITTED = 256
 
 _Rows = list[ImagePair]
 
 
 class Planner:
-    """Compares sources with destinations, on the threads of `executor`."""
+    """Compares sources with destinations, on the threads of `executor`, by what `records` know and for them."""
 
     def __init__(
         self, registries: Registries, executor: Executor, progress: Progress, records: Records = NO_RECORDS
@@ -49,33 +42,48 @@ class Planner:
         self._executor = executor
         self._progress = progress
         self._records = records
+        #: Destination repositories that are known to have no tag; it grows with what is compared.
+        self.untagged: set[Repository] = set()
 
-    def plan(self, rules: Sequence[Rule]) -> Plan:
-        """Return every image of `rules` with its state; a pair that two rules name is there once."""
+    def plan(self, rules: Sequence[Rule], *, lazy: bool = False) -> Plan:
+        """Return every image of `rules` with its state; a pair that two rules name is there once.
+
+        `lazy` is for who copies at once: the source of an image that the destination does not have is not asked, so
+        that its digest is not known and it may not exist; and that a single image is for another platform is left to
+        the copier to find.
+        """
         listings = [(rule, self._executor.submit(self.expand, rule)) for rule in rules]
-        rows: list[_Rows | Future[_Rows]] = []
+        #: For each rule the row of its failure, or how many images it has that no rule before it had.
+        parts: list[_Rows | int] = []
+        wanted: list[Wanted] = []
         seen: set[tuple[object, ...]] = set()
         notes: list[str] = []
         for rule, listing in listings:
-            fresh = []
             try:
-                wanted = listing.result()
+                found = listing.result()
             except Exception as error:  # noqa: BLE001  # one bad rule must not stop the others
-                rows.append(failed_rule(rule, error))
+                parts.append(failed_rule(rule, error))
                 continue
-            if not wanted:
+            if not found:
                 notes.append(f"rule {rule.index}: {rule} matches no tag, which it allows (allow_empty)")
-            for one in wanted:
-                key = (one.source, one.destination, frozenset(rule.platforms))
+            platforms = frozenset(rule.platforms)
+            before = len(wanted)
+            for one in found:
+                key = (one.source, one.destination, platforms)
                 if key not in seen:
                     seen.add(key)
-                    fresh.append(one)
-            rows.extend(self._submit(fresh))
-        return replace(_collect(rows), notes=tuple(notes))
+                    wanted.append(one)
+            parts.append(len(wanted) - before)
+        del listings, seen  # a plan may be large
+        rows = iter(self._compared(wanted, lazy=lazy))
+        pairs: _Rows = []
+        for part in parts:
+            pairs += islice(rows, part) if isinstance(part, int) else part
+        return Plan(tuple(_without_overlaps(pairs)), tuple(notes))
 
-    def compare(self, wanted: Iterable[Wanted]) -> Plan:
-        """Return the images of `wanted`, in that order, with their states."""
-        return _collect(list(self._submit(wanted)))
+    def compare(self, wanted: Iterable[Wanted], *, lazy: bool = False) -> Plan:
+        """Return the images of `wanted`, in that order, with their states; `lazy` as for `plan`."""
+        return Plan(tuple(_without_overlaps(self._compared(list(wanted), lazy=lazy))))
 
     def expand(self, rule: Rule) -> list[Wanted]:
         """Return the images that `rule` names, listing the source's tags where it takes that.
@@ -83,8 +91,10 @@ class Planner:
         Raises NotFound when no tag matches and the rule does not allow it, and what the registry answers.
         """
         tags: list[str] = []
+        heads: Mapping[str, ManifestHead] = {}
         if isinstance(rule.select, AllTags | TagPattern):
-            tags = sorted(self._registries.client(rule.source).list_tags(rule.source.path))
+            listed = self._registries.client(rule.source).tag_list(rule.source.path)
+            tags, heads = sorted(listed.tags), listed.heads
             if isinstance(rule.select, TagPattern):
                 pattern = compile_pattern(rule.select.pattern)
                 tags = [tag for tag in tags if pattern.search(tag)]
@@ -93,85 +103,38 @@ class Planner:
                     f"{rule} matches no tag of the source repository; "
                     "check the selection, or set allow_empty: true for the rule if that is fine"
                 )
-        return [Wanted(rule, source, destination) for source, destination in rule.pairs(tags)]
+        return [
+            Wanted(rule, source, destination, heads.get(source.tag or "") if source.digest is None else None)
+            for source, destination in rule.pairs(tags)
+        ]
 
-    def _submit(self, wanted: Iterable[Wanted]) -> list[Future[_Rows]]:
+    def _compared(self, wanted: Sequence[Wanted], *, lazy: bool) -> _Rows:
         """Compare images on the executor, those of one source together so that it is asked once."""
-        futures = []
-        for _, group in groupby(wanted, key=lambda one: (one.rule.index, one.source)):
-            images = list(group)
-            self._progress.add(to_plan=len(images))
-            futures.append(self._executor.submit(self._compare, images))
-        return futures
+        comparison = Comparison(self._registries, self._records, wanted, lazy=lazy, untagged=self.untagged)
+        groups = [list(group) for _, group in groupby(wanted, key=lambda one: (one.rule.index, one.source))]
+        self._progress.add(to_plan=len(wanted))
+        rows: list[_Rows] = [[]] * len(groups)
+        places = Semaphore(_SUBMITTED)
+        failures: list[BaseException] = []
 
-    def _compare(self, images: list[Wanted]) -> _Rows:
-        rule, source = images[0].rule, images[0].source
-        try:
-            head = self._head_source(source)
-            target = self._target(rule, source, head)
-        except Exception as error:  # noqa: BLE001  # one bad image must not stop the others
-            rows = [_failed(one, error) for one in images]
-        else:
-            rows = [self._compare_one(one, head, target) for one in images]
-        self._progress.add(planned=len(images))
-        return rows
+        def compare(position: int) -> None:
+            rows[position] = comparison.compare(groups[position])
+            self._progress.add(planned=len(rows[position]))
 
-    def _head_source(self, source: ImageReference) -> ManifestHead:
-        head = self._registries.client(source.repository).head_manifest(source.repository.path, source.reference)
-        if head is None:
-            raise NotFound(f"{source} does not exist at the source; check the repository and the tag")
-        return head
+        def finished(future: Future[None]) -> None:
+            if not future.cancelled() and (error := future.exception()) is not None:
+                failures.append(error)
+            places.release()
 
-    def _target(self, rule: Rule, source: ImageReference, head: ManifestHead) -> str:
-        """Return the digest that the destination should have: the source's, unless a platform filter changes it."""
-        if not rule.platforms or head.media_type not in INDEX_TYPES:
-            return head.digest
-        return self._select(rule, source, head.digest)
-
-    def _select(self, rule: Rule, source: ImageReference, digest: str) -> str:
-        client, path = self._registries.client(source.repository), source.repository.path
-        root = client.get_manifest(path, digest)
-        return select_platforms(client, path, root, rule.platforms).root.digest
-
-    def _compare_one(self, one: Wanted, head: ManifestHead, target: str) -> ImagePair:
-        repository = one.destination.repository
-        try:
-            there = self._registries.client(repository).head_manifest(repository.path, one.destination.reference)
-            same = there is not None and there.digest == target
-            if one.rule.platforms and not same and head.media_type not in INDEX_TYPES:
-                self._select(one.rule, one.source, head.digest)  # raises when the image is for another platform
-        except Exception as error:  # noqa: BLE001  # one bad image must not stop the others
-            return replace(_failed(one, error), source_digest=head.digest)
-        state = PairState.NEW if there is None else PairState.CHANGED
-        if same and not one.rule.force:
-            state = PairState.SAME
-        return ImagePair(
-            rule=one.rule.index,
-            source=str(one.source),
-            destination=str(one.destination),
-            state=state,
-            source_digest=head.digest,
-            destination_digest=there.digest if there is not None else None,
-            filtered_digest=target if target != head.digest else None,
-        )
-
-
-def describe(error: BaseException) -> str:
-    """Return the text of an error for a result; an error that is no fault of registry or user is logged as a bug."""
-    if isinstance(error, ImageSyncError):
-        return str(error)
-    logger.error("unexpected error", exc_info=error)
-    return f"unexpected {type(error).__name__}: {error}; this is a bug, please report it with the log"
-
-
-def is_temporary(error: BaseException) -> bool:
-    """Whether an error may pass by itself."""
-    return isinstance(error, ImageSyncError) and error.temporary
-
-
-def retry_time(error: BaseException) -> float | None:
-    """Return from when on trying again is of use, in POSIX seconds, where that is longer than was waited."""
-    return error.retry_at if isinstance(error, ImageSyncError) else None
+        for position in range(len(groups)):
+            places.acquire()
+            self._executor.submit(compare, position).add_done_callback(finished)
+        for _ in range(_SUBMITTED):
+            places.acquire()
+        if failures:
+            raise failures[0]
+        self._records.note_images(comparison.notes)
+        return [pair for group in rows for pair in group]
 
 
 def failed_rule(rule: Rule, error: BaseException) -> _Rows:
@@ -189,23 +152,6 @@ def failed_rule(rule: Rule, error: BaseException) -> _Rows:
         )
         for to in rule.destinations
     ]
-
-
-def _failed(one: Wanted, error: BaseException) -> ImagePair:
-    return ImagePair(
-        rule=one.rule.index,
-        source=str(one.source),
-        destination=str(one.destination),
-        state=PairState.FAILED,
-        error=describe(error),
-        temporary=is_temporary(error),
-        retry_at=retry_time(error),
-    )
-
-
-def _collect(rows: Iterable[_Rows | Future[_Rows]]) -> Plan:
-    pairs = [pair for row in rows for pair in (row.result() if isinstance(row, Future) else row)]
-    return Plan(tuple(_without_overlaps(pairs)))
 
 
 def _without_overlaps(pairs: _Rows) -> _Rows:

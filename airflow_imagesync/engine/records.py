@@ -33,8 +33,9 @@ class KnownImage:
     """What is remembered of a destination: what it was made of when it was last seen to be right.
 
     ``source`` is the full reference it was made of, ``source_digest`` what that named then, ``platforms`` the filter
-    as text, sorted, with commas. ``digest`` is what the destination had. ``unchecked`` is in how many runs since then
-    this was believed without the destination being asked.
+    as text, sorted, with commas (`Rule.filter_text`). ``digest`` is what the destination had. ``unchecked`` is in how
+    many runs since then this was believed without all of it being asked for. ``failed`` says that the last result
+    was a failure, so that a better one is worth a note.
     """
 
     source: str
@@ -42,6 +43,7 @@ class KnownImage:
     platforms: str
     digest: str
     unchecked: int = 0
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class ImageRecord:
     """What a run found or did for one destination, to be remembered.
 
     ``destination`` and ``source`` are full references. ``result`` is ``copied``, ``same`` or ``failed``; what failed
-    leaves what was known of the digests as it was. ``trusted`` says that the destination was not asked.
+    leaves what was known of the digests as it was. ``trusted`` says that a record's word was taken: that of what the
+    destination has, or of what a filter makes of the source.
     """
 
     destination: str

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 
@@ -15,6 +14,8 @@ from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
 from airflow_imagesync.domain.rules import Rule, SyncConfig
 from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.engine.copier import Copier
+from airflow_imagesync.engine.lanes import Lanes
+from airflow_imagesync.engine.later import Later
 from airflow_imagesync.engine.planner import Planner, Wanted
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.records import NO_RECORDS, Records
@@ -54,15 +55,18 @@ class SyncEngine:
         if longest_wait is not None:
             policy = replace(policy, longest_wait=longest_wait)
         self._registries = Registries(config, policy, timeouts or config.timeouts)
-        self._executor = ThreadPoolExecutor(config.concurrency, thread_name_prefix="imagesync")
+        self._executor = Lanes(config.concurrency)
+        self._later = Later()
         self._planner = Planner(self._registries, self._executor, self.progress, records)
         self._copier = Copier(
             self._registries,
             self._executor,
             self.progress,
             self._cancelled,
+            self._later,
             open_images=4 * config.concurrency,
             records=records,
+            untagged=self._planner.untagged,
         )
 
     def __enter__(self) -> SyncEngine:
@@ -75,18 +79,18 @@ class SyncEngine:
             self.cancel()
         self.close()
 
-    def plan(self, rules: Sequence[Rule] | None = None) -> Plan:
-        """Return what a run of `rules` (all of the configuration's by default) would do."""
-        return self._planner.plan(self.config.rules if rules is None else rules)
+    def plan(self, rules: Sequence[Rule] | None = None, *, lazy: bool = False) -> Plan:
+        """Return what a run of `rules` (all of the configuration's by default) would do; `lazy` as for Planner.plan."""
+        return self._planner.plan(self.config.rules if rules is None else rules, lazy=lazy)
 
-    def compare(self, wanted: Iterable[Wanted]) -> Plan:
-        """Return how the images of `wanted` stand now."""
-        return self._planner.compare(wanted)
+    def compare(self, wanted: Iterable[Wanted], *, lazy: bool = False) -> Plan:
+        """Return how the images of `wanted` stand now; `lazy` as for Planner.plan."""
+        return self._planner.compare(wanted, lazy=lazy)
 
     def run(self) -> SyncReport:
         """Plan and copy everything; what fails is in the report, and never raised."""
         started = time.monotonic()
-        images = self.copy(self.plan(), self.config.rules)
+        images = self.copy(self.plan(lazy=True), self.config.rules)
         return SyncReport(images, seconds=time.monotonic() - started)
 
     def copy(self, plan: Plan, rules: Iterable[Rule]) -> tuple[ImageResult, ...]:
@@ -137,10 +141,12 @@ class SyncEngine:
     def _keep_aborting(self) -> None:
         while not self._closed.is_set():
             self._registries.abort()
+            self._copier.hurry()
             self._closed.wait(_ABORT_EVERY)
 
     def close(self) -> None:
         """End the threads and close the connections."""
+        self._later.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._closed.set()
         self._registries.close()

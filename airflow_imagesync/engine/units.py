@@ -10,7 +10,7 @@ from airflow_imagesync.domain.plan import Plan
 from airflow_imagesync.domain.reference import ImageReference
 from airflow_imagesync.domain.report import SyncReport
 from airflow_imagesync.domain.unit import Unit
-from airflow_imagesync.engine.planner import Wanted
+from airflow_imagesync.engine.comparison import Wanted
 from airflow_imagesync.engine.sync import SyncEngine
 
 
@@ -22,14 +22,15 @@ def run_unit(engine: SyncEngine, unit: Unit, *, done: Collection[tuple[str, str]
     """
     started = time.monotonic()
     rules = {rule.index: rule for rule in unit.rules}
-    images = engine.compare(
+    wanted = [
         Wanted(
             replace(rules[one.rule], force=False) if (one.source, one.destination) in done else rules[one.rule],
             ImageReference.parse(one.source),
             ImageReference.parse(one.destination),
         )
         for one in unit.images
-    )
-    whole = engine.plan([rules[index] for index in unit.whole])
+    ]
+    images = engine.compare(wanted, lazy=True)
+    whole = engine.plan([rules[index] for index in unit.whole], lazy=True)
     results = engine.copy(Plan(images.images + whole.images), unit.rules)
     return SyncReport(results, seconds=time.monotonic() - started)

@@ -24,6 +24,7 @@ from airflow_imagesync.errors import (
     SizeMismatch,
     Unauthorized,
 )
+from airflow_imagesync.registry import tags
 from airflow_imagesync.registry.answers import (
     error_body,
     error_of,
@@ -32,13 +33,12 @@ from airflow_imagesync.registry.answers import (
 )
 from airflow_imagesync.registry.auth import Authenticator, Scope, repository_scope
 from airflow_imagesync.registry.creation import MissingRepositories
-from airflow_imagesync.registry.download import BlobDownload, BlobSource
+from airflow_imagesync.registry.download import BlobDownload, BlobSource, BodySource
 from airflow_imagesync.registry.limiter import Limiter
 from airflow_imagesync.registry.manifests import ManifestHead, Manifests
 from airflow_imagesync.registry.origin import redact, redirect_problem, resolve, same_origin
 from airflow_imagesync.registry.quota import Quota
 from airflow_imagesync.registry.retry import RetryPolicy
-from airflow_imagesync.registry.tags import list_tags
 from airflow_imagesync.registry.transport import Body, Transport, discard, read_all, unread
 from airflow_imagesync.registry.upload import BlobUploads, UploadOutcome
 
@@ -244,13 +244,30 @@ class RegistryClient:
 
         Raises NotFound when the registry does not know the repository.
         """
-        return list_tags(self, path)
+        return self.tag_list(path).tags
+
+    def tag_list(self, path: str) -> tags.TagList:
+        """Return the tags of the repository `path` with all that its list says; raise as `list_tags` does."""
+        return tags.tags_of(self, path)
+
+    @property
+    def lists_digests(self) -> bool:
+        """Whether a list of tags says which manifests they name."""
+        return tags.tells_digests(self.registry)
 
     # Manifests
 
-    def head_manifest(self, path: str, reference: str) -> ManifestHead | None:
-        """Return the digest and media type of the manifest that a tag or digest names, or None when there is none."""
-        return self._manifests.head(path, reference)
+    @property
+    def counts_pulls(self) -> bool:
+        """Whether each GET of a manifest is known to use up a limit, which a HEAD does not."""
+        return self.registry == DOCKER_HUB or self._quota.counts
+
+    def head_manifest(self, path: str, reference: str, expected: str | None = None) -> ManifestHead | None:
+        """Return the digest and media type of the manifest that a tag or digest names, or None when there is none.
+
+        `expected` is the digest that it probably has; see Manifests.head.
+        """
+        return self._manifests.head(path, reference, expected)
 
     def get_manifest(self, path: str, reference: str, expected: str | None = None) -> Manifest:
         """Return the manifest that a tag or digest names, verified; see Manifests.get."""
@@ -308,6 +325,10 @@ class RegistryClient:
     ) -> UploadOutcome:
         """Bring a blob into the repository `path`; see BlobUploads.put."""
         return self._uploads.put(path, descriptor, source, mount_from)
+
+    def try_blob(self, path: str, descriptor: Descriptor, source: BodySource) -> UploadOutcome:
+        """Bring a blob into the repository `path` in a single try, within slots held already; see BlobUploads."""
+        return self._uploads.attempt(path, descriptor, source)
 
     def abort(self) -> None:
         """Shut every connection, so that what is under way fails at once; for a run that was told to stop."""

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import requests
 
@@ -15,7 +15,7 @@ from airflow_imagesync.domain.manifest import Descriptor
 from airflow_imagesync.errors import DigestMismatch, ImageSyncError, ProtocolError, SizeMismatch, TransportError
 from airflow_imagesync.registry.auth import repository_scope
 from airflow_imagesync.registry.origin import redact
-from airflow_imagesync.registry.transport import CHUNK, check_encoding, read_piece
+from airflow_imagesync.registry.transport import CHUNK, Body, check_encoding, read_piece
 
 if TYPE_CHECKING:
     from airflow_imagesync.registry.client import RegistryClient
@@ -30,6 +30,25 @@ _PROGRESS = 1024 * 1024
 _PATIENCE = 2.0
 
 
+class BlobBody(Body, Protocol):
+    """A blob as the body of a request; ``failure`` is the error of ours that ended the reading, if one did."""
+
+    failure: ImageSyncError | None
+
+    def open(self) -> None:
+        """See that there is something to send, before a request is begun. Raises as the reading does."""
+
+    def close(self) -> None:
+        """Let go of what is read from; does nothing when that was done before."""
+
+
+class BodySource(Protocol):
+    """Where the bodies of an upload come from: one for each time that the blob is sent."""
+
+    def download(self, descriptor: Descriptor) -> BlobBody:
+        """Return the blob as a body that is not opened yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlobSource:
     """Where a blob is read: a registry and the path of a repository in it.
@@ -40,6 +59,10 @@ class BlobSource:
     client: RegistryClient
     path: str
     on_bytes: Callable[[int], None] | None = None
+
+    def download(self, descriptor: Descriptor) -> BlobDownload:
+        """Return a blob of the repository, to be read once."""
+        return BlobDownload(self, descriptor)
 
 
 class BlobDownload:

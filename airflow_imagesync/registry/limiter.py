@@ -9,6 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 from airflow_imagesync.errors import RateLimited, RegistryError
 from airflow_imagesync.registry.pace import Pace
@@ -18,18 +19,31 @@ logger = logging.getLogger(__name__)
 
 #: Refusals within so many seconds were for requests of one moment, and count as one.
 HALVE_AT_MOST_EVERY = 1.0
+#: Transfers of at least so many bytes are large: they leave a slot to small requests.
+LARGE = 1024 * 1024
 
 _order = itertools.count()
+
+
+class _Taken(NamedTuple):
+    """What a thread holds: so many slots, one of which may be that which is kept for small requests."""
+
+    slots: int
+    kept: bool = False
+
+
+_NOTHING = _Taken(0)
 
 
 class _Waiting:
     """A thread in the line, with what it wants."""
 
-    __slots__ = ("count", "granted", "taken")
+    __slots__ = ("count", "granted", "large", "taken")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, large: bool) -> None:
         self.count = count
-        self.taken = 0
+        self.large = large
+        self.taken = _NOTHING
         self.granted = threading.Lock()
         self.granted.acquire()
 
@@ -39,6 +53,10 @@ class Limiter:
 
     A slot covers a request until its body is read. A transfer takes the slots for all of its requests at once, so that
     no two transfers can wait for each other in the middle.
+
+    One slot is kept for small requests, so that they go on while large transfers have all others. It is also the only
+    one in which a small request passes a large transfer that waits: neither can be put off for ever. A transfer that
+    can't do with less than all slots gets that one, too, when its turn has come.
 
     There are `slots` of them at first and at most; None means no limit before the registry refuses something. Each
     refusal halves them, down to one, and for as many successes as there are slots there is one more. ``pace`` says
@@ -55,6 +73,8 @@ class Limiter:
         self._most = slots
         self._window = slots
         self._in_use = 0
+        #: Whether a small request has the slot that is kept for them.
+        self._kept_in_use = False
         self._successes = 0
         self._halved_at = -HALVE_AT_MOST_EVERY
         # First come, first served, so that who needs two is not passed by for ever.
@@ -68,12 +88,12 @@ class Limiter:
         return self._window
 
     @contextmanager
-    def slot(self, count: int = 1) -> Iterator[None]:
-        """Wait for `count` slots, or for all there are, and hold them."""
+    def slot(self, count: int = 1, *, large: bool = False) -> Iterator[None]:
+        """Wait for `count` slots, or for all there are, and hold them; `large` says what for."""
         if getattr(self._held, "here", False):
             yield
             return
-        taken = self._take(count)
+        taken = self._take(count, large=large)
         self._held.here = True
         succeeded = False
         try:
@@ -83,40 +103,67 @@ class Limiter:
             self._held.here = False
             self._give_back(taken, succeeded=succeeded)
 
-    def _take(self, count: int) -> int:
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Pass freely in this thread, by slots that another one holds for it meanwhile."""
+        before = getattr(self._held, "here", False)
+        self._held.here = True
+        try:
+            yield
+        finally:
+            self._held.here = before
+
+    def _take(self, count: int, *, large: bool) -> _Taken:
+        waiting = _Waiting(count, large=large)
         with self._lock:
-            taken = 0 if self._line else self._fitting(count)
-            if taken:
-                self._in_use += taken
-                return taken
-            waiting = _Waiting(count)
             self._line.append(waiting)
+            self._grant()
         waiting.granted.acquire()
         return waiting.taken
 
-    def _fitting(self, count: int) -> int:
-        """Return how many slots can be had by who wants `count`: all it gets, or 0."""
-        if self._window is None:
-            return count
-        wanted = min(count, self._window)
-        return wanted if self._in_use + wanted <= self._window else 0
-
-    def _give_back(self, taken: int, *, succeeded: bool) -> None:
+    def _give_back(self, taken: _Taken, *, succeeded: bool) -> None:
         with self._lock:
-            self._in_use -= taken
+            self._in_use -= taken.slots
+            if taken.kept:
+                self._kept_in_use = False
             if succeeded and self._window is not None and self._window != self._most:
                 self._successes += 1
                 if self._successes >= self._window:
                     self._window += 1
                     self._successes = 0
-            while self._line:
-                first = self._line[0]
-                first.taken = self._fitting(first.count)
-                if not first.taken:
-                    return
-                self._in_use += first.taken
+            self._grant()
+
+    def _grant(self) -> None:
+        """Give slots to those in the line who can have them now."""
+        while self._line:
+            first = self._line[0]
+            wanted = first.count if self._window is None else min(first.count, self._window)
+            if self._fits(wanted, large=first.large):
                 self._line.popleft()
-                first.granted.release()
+                self._give(first, wanted)
+                continue
+            if self._window is None or wanted >= self._window or self._kept_in_use or self._in_use >= self._window:
+                return
+            passing = next((one for one in self._line if one.count == 1 and not one.large), None)
+            if passing is None:
+                return
+            self._line.remove(passing)
+            self._give(passing, 1)
+
+    def _fits(self, wanted: int, *, large: bool) -> bool:
+        if self._window is None:
+            return True
+        if large and wanted < self._window:
+            return self._in_use - self._kept_in_use + wanted < self._window
+        return self._in_use + wanted <= self._window
+
+    def _give(self, waiting: _Waiting, slots: int) -> None:
+        # Small requests take the slot that is kept for them first: the others are good for all.
+        kept = not waiting.large and not self._kept_in_use
+        self._kept_in_use = self._kept_in_use or kept
+        self._in_use += slots
+        waiting.taken = _Taken(slots, kept)
+        waiting.granted.release()
 
     def refused(self, error: RegistryError, retry: RetryPolicy) -> None:
         """Take note of an error that the registry answered: with fewer slots, and a hold, where there is too much.
@@ -141,12 +188,12 @@ class Limiter:
 
 
 @contextmanager
-def hold(*limiters: Limiter) -> Iterator[None]:
-    """Hold a slot of each limiter, two of one that is named twice.
+def hold(*limiters: Limiter, large: bool = False) -> Iterator[None]:
+    """Hold a slot of each limiter, two of one that is named twice; `large` says what for.
 
     They are taken in one order by everybody, so that no two wait for each other.
     """
     with ExitStack() as stack:
         for limiter, count in sorted(Counter(limiters).items(), key=lambda one: one[0].order):
-            stack.enter_context(limiter.slot(count))
+            stack.enter_context(limiter.slot(count, large=large))
         yield

@@ -5,12 +5,20 @@ OCI distribution specification, "Pulling manifests" and "Pushing manifests".
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_imagesync.domain.digest import contradicts, is_digest, verify
 from airflow_imagesync.domain.manifest import ACCEPT, MAX_MANIFEST_SIZE, Manifest, parse_manifest
-from airflow_imagesync.errors import DigestMismatch, ImageSyncError, NotFound, RegistryError, Unauthorized
+from airflow_imagesync.errors import (
+    DigestMismatch,
+    ImageSyncError,
+    NotFound,
+    ProtocolError,
+    RegistryError,
+    Unauthorized,
+)
 from airflow_imagesync.registry.answers import conflict, is_web_page, may_be_immutable
 from airflow_imagesync.registry.auth import repository_scope
 from airflow_imagesync.registry.manifest_cache import ManifestCache
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """What a registry says of a manifest without sending it."""
+    """What a registry says of a manifest without sending it; ``media_type`` is empty where it does not say that."""
 
     digest: str
     media_type: str
@@ -39,18 +47,20 @@ class Manifests:
         self._cache = ManifestCache()
         #: Whether HEAD of a manifest can be trusted to say what GET would: None until seen.
         self._head_works: bool | None = None
+        #: Held by the one who finds that out for a 404.
+        self._proving = threading.Lock()
 
     def _url(self, path: str, reference: str) -> str:
         return f"{self._client.url}/v2/{path}/manifests/{reference}"
 
-    def head(self, path: str, reference: str) -> ManifestHead | None:
+    def head(self, path: str, reference: str, expected: str | None = None) -> ManifestHead | None:
         """Return the digest and media type of the manifest that a tag or digest names, or None when there is none.
 
-        Where a registry's HEAD can't be trusted the manifest is fetched instead. Raises RegistryError and
-        TransportError.
+        Where a registry's HEAD can't be trusted the manifest is fetched instead, unless the registry says that it is
+        still `expected`: then its media type may not be known. Raises RegistryError and TransportError.
         """
         if self._head_works is False:
-            return self._head_by_get(path, reference)
+            return self._head_by_get(path, reference, expected)
         url = self._url(path, reference)
         scopes = (repository_scope(path, "pull"),)
 
@@ -73,20 +83,31 @@ class Manifests:
         if head is not None:
             self._head_works = True
             return head
-        if status == 404 and self._head_works:
-            return None
-        # Without a digest, redirected, with an error that has no body to tell why, or with a 404 before this
-        # registry's HEAD has proved itself: GET tells. Nexus once answered 404 to HEAD where GET worked.
-        found = self._head_by_get(path, reference)
+        if status != 404:
+            return self._instead_of_head(status, path, reference, expected)
+        with self._proving:  # one GET is enough, however many tags are missing
+            return None if self._head_works else self._instead_of_head(status, path, reference, expected)
+
+    def _instead_of_head(self, status: int, path: str, reference: str, expected: str | None) -> ManifestHead | None:
+        """Ask with GET what HEAD, which was answered with `status`, has left open.
+
+        It came without a digest, redirected, with an error that has no body to tell why, or was a 404 before this
+        registry's HEAD had proved itself: Nexus once answered 404 to HEAD where GET worked.
+        """
+        found = self._head_by_get(path, reference, expected if status != 404 else None)
         if self._head_works is None and (found is not None or status == 404):
             self._head_works = found is None
         return found
 
-    def _head_by_get(self, path: str, reference: str) -> ManifestHead | None:
+    def _head_by_get(self, path: str, reference: str, expected: str | None) -> ManifestHead | None:
+        # Of a digest distribution answers that it has not changed before it looks whether it is there.
+        unless = expected if not is_digest(reference) else None
         try:
-            manifest = self._fetch(path, reference)
+            manifest = self._fetch(path, reference) if unless is None else self._get(path, reference, unless)
         except NotFound:
             return None
+        if manifest is None:
+            return ManifestHead(unless or "", "")
         return ManifestHead(manifest.digest, manifest.media_type)
 
     def get(self, path: str, reference: str, expected: str | None = None) -> Manifest:
@@ -107,18 +128,45 @@ class Manifests:
                 if known is None:
                     return self._fetch(path, reference)
         if reference != expected:
-            head = self.head(path, reference)
+            head = self.head(path, reference, expected)
             if head is None or head.digest != expected:
                 return self._fetch(path, reference)
         return known
 
     def _fetch(self, path: str, reference: str) -> Manifest:
+        manifest = self._get(path, reference)
+        if manifest is None:
+            raise self._odd_304(path, reference, "without having been asked whether the manifest has changed")
+        return manifest
+
+    def _odd_304(self, path: str, reference: str, what: str) -> ProtocolError:
+        url = self._url(path, reference)
+        return ProtocolError(
+            f"GET {redact(url)} answered 304 {what}; check the proxies on the way",
+            method="GET",
+            url=redact(url),
+            status=304,
+        )
+
+    def _get(self, path: str, reference: str, unless: str | None = None) -> Manifest | None:
+        """Return the manifest that a tag or digest names, or None where the registry says that it is still `unless`.
+
+        https://www.rfc-editor.org/rfc/rfc9110.html#name-if-none-match - registries have the digest for ETag.
+        """
         url = self._url(path, reference)
         scopes = (repository_scope(path, "pull"),)
 
-        def once() -> Manifest:
-            response = self._client.follow("GET", url, scopes, headers={"Accept": ACCEPT})
+        headers = {"Accept": ACCEPT} | ({"If-None-Match": f'"{unless}"'} if unless is not None else {})
+
+        def once() -> Manifest | None:
+            response = self._client.follow("GET", url, scopes, headers=headers)
             self._quota.read(response.headers)
+            if response.status_code == 304:
+                stated = response.headers.get("Docker-Content-Digest", "")
+                discard(response)
+                if unless is not None and contradicts(stated, unless):
+                    raise self._odd_304(path, reference, f"for {stated} where {unless} was asked about")
+                return None
             if response.status_code != 200:
                 raise self._client.error(response, "GET", url)
             body = read_all(response, MAX_MANIFEST_SIZE, url)
@@ -132,7 +180,8 @@ class Manifests:
             return parse_manifest(body, content_type=response.headers.get("Content-Type"), digest=digest)
 
         manifest = self._client.retrying(once, f"GET {url}", pulls=True)
-        self._cache.put(path, manifest)
+        if manifest is not None:
+            self._cache.put(path, manifest)
         return manifest
 
     def put(self, path: str, reference: str, manifest: Manifest) -> None:

@@ -51,6 +51,11 @@ class Quota:
         """How many seconds some thread still waits for a pull."""
         return max(0.0, self._waited_until - time.monotonic()) if self._waited_until else 0.0
 
+    @property
+    def counts(self) -> bool:
+        """Whether an answer has told what is left: the registry counts pulls."""
+        return self._seen_at > 0
+
     @contextmanager
     def pull(self, retry: RetryPolicy) -> Iterator[None]:
         """Cover one GET of a manifest, once there is a pull left for it.

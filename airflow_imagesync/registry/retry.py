@@ -53,7 +53,7 @@ class RetryPolicy:
             return function()
         except ImageSyncError as error:
             # tenacity costs more than a HEAD's own bookkeeping, so it comes in only when something failed.
-            content_was_wrong = _says_wrong_content(error) and not error.tried
+            content_was_wrong = says_wrong_content(error) and not error.tried
             error.temporary = error.temporary or content_was_wrong
             if not self.should_retry(error):
                 raise self.final(error) from error.__cause__
@@ -76,7 +76,7 @@ class RetryPolicy:
             try:
                 return function()
             except ImageSyncError as error:
-                if _says_wrong_content(error):
+                if says_wrong_content(error):
                     error.temporary, content_was_wrong = not content_was_wrong, True
                 raise
 
@@ -140,5 +140,6 @@ def _asked_wait(error: BaseException | None) -> float:
     return getattr(error, "retry_after", None) or 0.0
 
 
-def _says_wrong_content(error: ImageSyncError) -> bool:
+def says_wrong_content(error: ImageSyncError) -> bool:
+    """Whether what arrived at one side was not what the digest says; to be sent once more, see RetryPolicy.call."""
     return isinstance(error, DigestMismatch) or (isinstance(error, RegistryError) and "DIGEST_INVALID" in error.codes)

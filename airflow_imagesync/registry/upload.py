@@ -26,8 +26,8 @@ from airflow_imagesync.errors import (
 )
 from airflow_imagesync.registry.answers import is_web_page
 from airflow_imagesync.registry.auth import Scope, repository_scope
-from airflow_imagesync.registry.download import BlobDownload, BlobSource
-from airflow_imagesync.registry.limiter import hold
+from airflow_imagesync.registry.download import BlobBody, BlobSource, BodySource
+from airflow_imagesync.registry.limiter import LARGE, hold
 from airflow_imagesync.registry.origin import at_registry, redact, resolve, same_origin, upload_problem
 from airflow_imagesync.registry.transport import discard
 
@@ -78,30 +78,33 @@ class BlobUploads:
             for client in (self._client, source.client):
                 client.limiter.pace.wait_for_hold(retry)
             # All slots together: transfers in opposite directions must not wait for each other.
-            with hold(self._client.limiter, source.client.limiter):
+            with hold(self._client.limiter, source.client.limiter, large=descriptor.size >= LARGE):
                 retry.check()
-                return self._try(path, descriptor, source, mount_from)
+                return self.attempt(path, descriptor, source, mount_from)
 
         return retry.call(once, f"the upload of {descriptor.digest} to {self._client.registry}/{path}")
 
-    def _try(self, path: str, descriptor: Descriptor, source: BlobSource, mount_from: str | None) -> UploadOutcome:
-        by_patch = self._by_patch
+    def attempt(
+        self, path: str, descriptor: Descriptor, source: BodySource, mount_from: str | None = None
+    ) -> UploadOutcome:
+        """Bring a blob into the repository `path` as `put` does, in a single try, for who holds the slots it needs."""
+        if not self._by_patch:
+            try:
+                return self._upload(path, descriptor, source, mount_from, by_patch=False)
+            except RegistryError as error:
+                if not _refuses_body(error):
+                    raise
+                logger.info("%s takes no blob in one PUT, so PATCH is tried: %s", self._client.registry, error)
+            self._by_patch, mount_from = True, None
         try:
-            return self._upload(path, descriptor, source, mount_from, by_patch=by_patch)
-        except RegistryError as error:
-            if by_patch or not _refuses_body(error):
-                raise
-            logger.info("%s takes no blob in one PUT, so PATCH is tried: %s", self._client.registry, error)
-        self._by_patch = True
-        try:
-            return self._upload(path, descriptor, source, None, by_patch=True)
+            return self._upload(path, descriptor, source, mount_from, by_patch=True)
         except RegistryError as error:
             if not error.temporary:
-                self._by_patch = False  # it was refused for another reason
+                self._by_patch = False  # what was refused may have been refused for another reason
             raise
 
     def _upload(
-        self, path: str, descriptor: Descriptor, source: BlobSource, mount_from: str | None, *, by_patch: bool
+        self, path: str, descriptor: Descriptor, source: BodySource, mount_from: str | None, *, by_patch: bool
     ) -> UploadOutcome:
         location = self._begin(path, descriptor, mount_from)
         if location is None:
@@ -109,7 +112,7 @@ class BlobUploads:
         by_patch = by_patch and descriptor.size > 0
         target = location if by_patch else _with_digest(location, descriptor)
         for _ in range(_MAX_REDIRECTS + 1):
-            download = BlobDownload(source, descriptor)
+            download = source.download(descriptor)
             try:
                 # Only with the source's answer in hand: an upload that waits for data is cut off by proxies.
                 download.open()
@@ -201,9 +204,7 @@ class BlobUploads:
         discard(response)
         return self._location(method, url, response)
 
-    def _send(
-        self, path: str, descriptor: Descriptor, target: str, source: BlobDownload, *, by_patch: bool
-    ) -> str | None:
+    def _send(self, path: str, descriptor: Descriptor, target: str, source: BlobBody, *, by_patch: bool) -> str | None:
         """Send a blob to the address of its session; return another where all of it is wanted instead."""
         if by_patch:
             # All of it at once, with no Content-Range: that would be a chunk, for which some have limits.
@@ -230,7 +231,7 @@ class BlobUploads:
             target = self._moved("PUT", target, response)
         self._check_stored(descriptor, target, response)
 
-    def _request(self, method: str, path: str, url: str, body: BlobDownload | bytes) -> requests.Response:
+    def _request(self, method: str, path: str, url: str, body: BlobBody | bytes) -> requests.Response:
         client, patience = self._client, self._client.timeouts.commit
         if not same_origin(url, client.url):
             return client.send_elsewhere(method, url, _OCTETS, body, read_timeout=patience)

@@ -208,6 +208,11 @@ def test_empty_destination_without_default(environ: dict[str, str], message: str
         ({"retries": -1}, "retries", "found the number -1, expected a whole number from 0 to 20"),
         ({"retries": 21}, "retries", "expected a whole number from 0 to 20"),
         ({"retry": 2}, "retry", "unknown key 'retry'; did you mean 'retries'?"),
+        ({"trust_records": 1}, "trust_records", "found the number 1, expected true or false"),
+        ({"full_check_every": 0}, "full_check_every", "found the number 0, expected a whole number of at least 1"),
+        ({"full_check_every": 2.5}, "full_check_every", "expected a whole number of at least 1"),
+        ({"full_check_every": True}, "full_check_every", "found the truth value true, expected a whole number"),
+        ({"trust_record": True}, "trust_record", "did you mean 'trust_records'?"),
         ([], None, "found an empty list, expected a mapping with registry, namespace, platforms"),
     ],
 )
@@ -275,6 +280,31 @@ def test_flags_of_a_rule() -> None:
     assert [(rule.force, rule.allow_empty) for rule in read(*rules).checked().rules] == [(False, False), (True, True)]
     forced = read(*rules, overrides=Overrides(force=True)).checked()
     assert [rule.force for rule in forced.rules] == [True, True]
+
+
+def test_a_rule_says_for_itself_whether_records_are_trusted() -> None:
+    written = [
+        {"source": "a.io/a", "destination": f"b.io/{number}", **more}
+        for number, more in enumerate(({}, {"trust_records": None}, {"trust_records": True}, {"trust_records": False}))
+    ]
+
+    def found(defaults: dict[str, Any]) -> list[tuple[bool, int]]:
+        read_rules = read(*written, defaults=defaults).checked().rules
+        return [(rule.trust_records, rule.full_check_every) for rule in read_rules]
+
+    assert found({}) == [(False, 10), (False, 10), (True, 10), (False, 10)]
+    assert found({"trust_records": True, "full_check_every": 1}) == [(True, 1), (True, 1), (True, 1), (False, 1)]
+
+
+def test_the_defaults_of_image_syncers_spelling_may_trust_records() -> None:
+    (rule,) = read_text("defaults: {trust_records: true, full_check_every: 7}\nq.io/a: b.io/b").checked().rules
+    assert (rule.trust_records, rule.full_check_every) == (True, 7)
+
+
+def test_records_that_are_trusted_by_something_else_than_yes_or_no_are_a_mistake() -> None:
+    (problem,) = read({"source": "a.io/a", "destination": "b.io/b", "trust_records": "yes"}).problems
+    assert (problem.rule, problem.field) == (0, "trust_records")
+    assert "found the text 'yes', expected true or false" in problem.message
 
 
 def rules(*pairs: tuple[str, object]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_imagesync.domain.login import Login
+from airflow_imagesync.domain.platform import Platform
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.rules import (
     AllTags,
@@ -124,3 +125,10 @@ def test_with_connections_fills_only_those_that_name_one() -> None:
     filled = config.with_connections(lambda login: replace(login, username=f"of {login.conn_id}"))
     assert [login.username for login in filled.logins] == ["of c", None]
     assert filled.login_for(Repository("a.io", "x")) == filled.logins[0]
+
+
+def test_records_name_a_filter_whatever_its_order() -> None:
+    platforms = tuple(Platform.parse(one) for one in ("linux/arm/v7", "linux/amd64", "linux/arm/v7"))
+    rule = Rule(0, SOURCE, AllTags(), (Destination(X),), platforms)
+    assert rule.filter_text == "linux/amd64,linux/arm/v7"
+    assert replace(rule, platforms=()).filter_text == ""

@@ -3,13 +3,15 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from airflow_imagesync.domain.manifest import Descriptor
 from airflow_imagesync.domain.rules import SyncConfig
-from airflow_imagesync.engine.blobs import BlobNeed, BlobOutcome, BlobTransfers
+from airflow_imagesync.engine.blobs import BlobTransfers
+from airflow_imagesync.engine.lanes import Lanes
+from airflow_imagesync.engine.later import Later
+from airflow_imagesync.engine.needs import BlobNeed, BlobOutcome
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.registries import Registries
 from airflow_imagesync.errors import NotFound, SyncCancelled
@@ -29,9 +31,10 @@ class Transfers:
     def __init__(self, world: World) -> None:
         config = SyncConfig(logins=(login_for(world.source), login_for(world.destination)))
         self.registries = Registries(config, quick(0), SHORT)
-        self.executor = ThreadPoolExecutor(4)
+        self.executor = Lanes(4)
+        self.later = Later()
         self.progress = Progress()
-        self.transfers = BlobTransfers(self.registries, self.executor, self.progress)
+        self.transfers = BlobTransfers(self.registries, self.executor, self.progress, self.later)
         self.outcomes: list[tuple[str, object]] = []
         self._world = world
         self._open = threading.Semaphore(0)
@@ -55,7 +58,7 @@ class Transfers:
         world = self._world
         source_repository = world.at(front or world.source, source)
         self.transfers.bring(
-            BlobNeed(DESCRIPTOR, source_repository, world.at(world.destination, to), done=done, wanted=wanted)
+            [BlobNeed(DESCRIPTOR, source_repository, world.at(world.destination, to), done=done, wanted=wanted)]
         )
 
     def wait(self) -> Counter[object]:

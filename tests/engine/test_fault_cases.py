@@ -111,7 +111,8 @@ def test_of_a_source_tag_that_moves_one_or_the_other_image_arrives_whole(world: 
         exchange.pass_on(exchange.forward())
 
     world.source.on(step.method, step_pattern(world, step), move, times=1)
-    result = world.one(world.rule())
+    with world.engine(world.rule()) as engine:
+        (result,) = engine.copy(engine.plan(), engine.config.rules)
     assert result.error is None
     assert arrived(world) == result.digest == result.source_digest
     # What it names when it is copied is copied, in whatever order that was planned.

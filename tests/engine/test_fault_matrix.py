@@ -115,7 +115,9 @@ def run(grounds: Grounds, prefix: str, case: Case | None, *, two: bool) -> list[
     rules = [rule("app", *PLACES[: 1 + two])]
     if case is not None and case.lasting:
         rules.append(rule(FINE, FINE))
-    return list(world.run(*rules).images)
+    with world.engine(*rules) as engine:
+        # Planned as a task of its own does, which asks everything.
+        return list(engine.copy(engine.plan(), engine.config.rules))
 
 
 def pattern(step: Step, prefix: str) -> str:

@@ -17,7 +17,7 @@ from airflow_imagesync.engine.sync import SyncEngine
 from airflow_imagesync.registry.retry import RetryPolicy
 from devtools import images
 from tests.support.clients import SHORT, login_for, quick
-from tests.support.faults import answer, pull_quota, wait
+from tests.support.faults import answer, change_headers, pull_quota, wait
 from tests.support.front import Front
 from tests.support.world import World, kinds
 
@@ -147,6 +147,8 @@ def test_the_time_to_try_again_goes_along_between_tasks_and_is_not_in_the_docume
 
 def test_pulls_are_spent_on_what_is_copied_and_on_nothing_else(world: World) -> None:
     """Each GET of a manifest is one of Docker Hub's pulls: one for an image that is copied, and one for each child."""
+    world.concurrency = 1
+    world.source.on(None, "/manifests/", change_headers(ratelimit_remaining="76;w=21600"))
     platforms = ("linux/amd64", "linux/arm64")
     index = images.index([images.image([images.layer(2000, number)], one) for number, one in enumerate(platforms)])
     world.push(index, "v1", "latest")
@@ -155,13 +157,16 @@ def test_pulls_are_spent_on_what_is_copied_and_on_nothing_else(world: World) -> 
     # Three tags that name two things, and the children of the index once.
     assert kinds(world.source)["GET manifest"] == 2 + 2
     world.forget()
+    world.source.on(None, "/manifests/", change_headers(ratelimit_remaining="76;w=21600"))
     assert world.run(world.rule()).totals["same"] == 3
     assert kinds(world.source) == {"GET tags": 1, "HEAD manifest": 3}
     assert kinds(world.destination) == {"HEAD manifest": 3}
 
 
 def test_an_image_with_many_tags_is_one_pull(world: World) -> None:
-    world.concurrency = 8
+    """Where the first answer says that pulls are counted; those that were under way by then are more."""
+    world.concurrency = 1
+    world.source.on(None, "/manifests/", change_headers(ratelimit_remaining="76;w=21600"))
     world.push(images.image(), *TAGS)
     assert world.run(world.rule()).totals["copied"] == len(TAGS)
     assert kinds(world.source)["GET manifest"] == 1

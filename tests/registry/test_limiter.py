@@ -281,3 +281,179 @@ def test_slots_are_given_in_the_order_in_which_they_were_asked_for() -> None:
     for thread in threads:
         thread.join()
     assert order == list(range(8))
+
+
+# A slot for small requests
+
+
+def waiting(limiter: Limiter, count: int = 1, *, large: bool = False) -> tuple[threading.Event, threading.Event]:
+    """Have a thread take slots; return what says that it has them, and what has it give them back."""
+    entered, leave = threading.Event(), threading.Event()
+    before = len(limiter._line)
+
+    def work() -> None:
+        with limiter.slot(count, large=large):
+            entered.set()
+            leave.wait(20)
+
+    threading.Thread(target=work, daemon=True).start()
+    while not entered.is_set() and len(limiter._line) == before:
+        time.sleep(0.001)
+    return entered, leave
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("slots", [2, 3, 8])
+def test_large_transfers_leave_a_slot_to_small_requests(slots: int) -> None:
+    limiter = Limiter(slots)
+    large = [waiting(limiter, large=True) for _ in range(slots)]
+    assert [entered.is_set() for entered, _ in large] == [True] * (slots - 1) + [False]
+    for _ in range(3):
+        with limiter.slot():
+            assert not large[-1][0].is_set()
+    large[0][1].set()
+    assert large[-1][0].wait(10)
+    for _, leave in large:
+        leave.set()
+
+
+@pytest.mark.timeout(20)
+def test_small_requests_may_have_all_slots() -> None:
+    limiter = Limiter(3)
+    small = [waiting(limiter) for _ in range(3)]
+    assert all(entered.is_set() for entered, _ in small)
+    for _, leave in small:
+        leave.set()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("slots", "count"), [(1, 1), (1, 2), (2, 2), (3, 3)])
+def test_a_large_transfer_that_needs_all_slots_gets_them(slots: int, count: int) -> None:
+    limiter = Limiter(slots)
+    done = threading.Event()
+
+    def single() -> None:
+        while not done.is_set():
+            with limiter.slot():
+                time.sleep(0.001)
+
+    threads = [threading.Thread(target=single, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        with limiter.slot(count, large=True):
+            assert limiter._in_use == slots
+    done.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.timeout(20)
+def test_small_requests_pass_a_large_transfer_only_into_the_slot_that_is_kept_for_them() -> None:
+    limiter = Limiter(3)
+    small = [waiting(limiter) for _ in range(3)]
+    first_large = waiting(limiter, large=True)
+    small += [waiting(limiter) for _ in range(3)]
+    # The first to come has the slot that is kept.
+    small[0][1].set()
+    assert small[3][0].wait(10)
+    assert not first_large[0].is_set()
+    small[1][1].set()
+    assert first_large[0].wait(10)
+    assert not small[4][0].is_set()
+    for _, leave in [*small, first_large]:
+        leave.set()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_large_transfer_is_not_put_off_for_ever_by_small_requests(count: int) -> None:
+    limiter = Limiter(3)
+    done = threading.Event()
+
+    def single() -> None:
+        while not done.is_set():
+            with limiter.slot():
+                time.sleep(0.001)
+
+    threads = [threading.Thread(target=single, daemon=True) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        with limiter.slot(count, large=True):
+            pass
+    done.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.timeout(20)
+def test_a_thread_passes_by_slots_that_another_one_holds_for_it() -> None:
+    limiter = Limiter(1)
+    passed: list[bool] = []
+
+    def work() -> None:
+        with limiter.lent(), limiter.slot(), hold(limiter, limiter, large=True):
+            passed.append(True)
+        entered, leave = waiting(limiter)
+        passed.append(entered.is_set())
+        leave.set()
+
+    with limiter.slot():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(10)
+        assert passed == [True, False]
+        with limiter.lent():
+            pass
+        with limiter.slot():  # what was lent is over, what is held is not
+            pass
+    with limiter.slot():
+        pass
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_the_order_all_are_served_within_the_slots_there_are(seed: int) -> None:
+    chance = random.Random(seed)
+    slots = chance.choice([1, 2, 3, 5])
+    limiters = [Limiter(slots), Limiter(chance.choice([None, 2, 4]))]
+    lock = threading.Lock()
+    excess: list[str] = []
+    served: list[int] = []
+
+    def look() -> None:
+        with lock, limiters[0]._lock:
+            if limiters[0]._in_use > slots:
+                excess.append(f"{limiters[0]._in_use} of {slots}")
+        time.sleep(0.0002)
+
+    def work(jobs: list[tuple[int, bool, bool]]) -> None:
+        for kind, large, refused in jobs:
+            wanted = [(limiters[0],), (limiters[1], limiters[0]), (limiters[0], limiters[0])][kind]
+            try:
+                with hold(*wanted, large=large):
+                    look()
+                    if refused:
+                        wanted[0].refused(REFUSAL, RETRY)
+                        raise REFUSAL
+            except RateLimited:
+                pass
+            with lock:
+                served.append(kind)
+
+    threads = [
+        threading.Thread(
+            target=work,
+            args=([(chance.randrange(3), chance.random() < 0.5, chance.random() < 0.05) for _ in range(60)],),
+        )
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(served) == 8 * 60
+    assert excess == []
+    assert all((limiter._in_use, limiter._kept_in_use, len(limiter._line)) == (0, False, 0) for limiter in limiters)

@@ -181,6 +181,60 @@ def test_a_list_that_the_registry_has_elsewhere_is_fetched_there(front: Front) -
     assert client_for(front).list_tags("a") == ["v1"]
 
 
+def telling(tags: Any, manifests: Any) -> Action:
+    return answer(200, body=json.dumps({"name": "a", "tags": tags, "manifest": manifests}).encode())
+
+
+A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+TYPE = "application/vnd.oci.image.index.v1+json"
+
+
+@pytest.mark.parametrize(
+    ("manifests", "expected"),
+    [
+        pytest.param({A: {"tag": ["v1"], "mediaType": TYPE}}, {"v1": (A, TYPE)}, id="one"),
+        pytest.param({A: {"tag": ["v1", "v2"]}, B: {"tag": []}}, {"v1": (A, ""), "v2": (A, "")}, id="without-type"),
+        pytest.param({A: {"tag": ["v1"]}, B: {"tag": ["v1", "v2"]}}, {"v2": (B, "")}, id="two-digests"),
+        pytest.param({A: {"tag": ["v1"], "mediaType": 7}}, {"v1": (A, "")}, id="type-of-another-type"),
+        pytest.param({A: {"tag": ["v3"]}}, {}, id="tag-that-is-not-in-the-list"),
+        pytest.param({"sha256:a": {"tag": ["v1"]}, "../x": {"tag": ["v1"]}}, {}, id="no-digest"),
+        pytest.param({A: {"tag": ["v1", None, 7, "../x"]}}, {"v1": (A, "")}, id="no-tag"),
+        pytest.param({A: {"tag": "v1"}, B: {}}, {}, id="tags-are-no-list"),
+        pytest.param({A: ["v1"], B: None}, {}, id="no-objects"),
+        pytest.param([A], {}, id="list"),
+        pytest.param(None, {}, id="null"),
+    ],
+)
+def test_what_googles_lists_tell_of_manifests_is_taken_where_it_makes_sense(
+    front: Front, manifests: Any, expected: dict[str, tuple[str, str]]
+) -> None:
+    front.on("GET", "/", telling(["v1", "v2"], manifests))
+    client = client_for(front)
+    client.registry = "europe-docker.pkg.dev"
+    listed = client.tag_list("a")
+    assert (listed.tags, listed.complete) == (["v1", "v2"], True)
+    assert {tag: (head.digest, head.media_type) for tag, head in listed.heads.items()} == expected
+
+
+def test_pages_are_put_together_and_a_tag_with_two_digests_is_found_across_them(front: Front) -> None:
+    first = {"tags": ["v1", "v2"], "manifest": {A: {"tag": ["v1", "v2"]}}}
+    link = ("Link", '</v2/a/tags/list?last=v2>; rel="next"')
+    front.on("GET", "n=1000$", lambda exchange: exchange.reply(200, [link], json.dumps(first).encode()))
+    front.on("GET", "last=v2$", telling(["v3"], {B: {"tag": ["v2", "v3"]}}))
+    client = client_for(front)
+    client.registry = "gcr.io"
+    listed = client.tag_list("a")
+    assert listed.tags == ["v1", "v2", "v3"]
+    assert {tag: head.digest for tag, head in listed.heads.items()} == {"v1": A, "v3": B}
+
+
+def test_other_registries_are_not_believed_about_digests(front: Front) -> None:
+    front.on("GET", "/", telling(["v1"], {A: {"tag": ["v1"]}}))
+    client = client_for(front)
+    assert not client.lists_digests
+    assert client.tag_list("a").heads == {}
+
+
 @pytest.mark.parametrize(
     ("registry", "count", "told"),
     [
@@ -200,6 +254,7 @@ def test_a_list_that_google_cuts_off_is_told(
     client = client_for(front)
     client.registry = registry
     with caplog.at_level(logging.WARNING):
-        assert len(client.list_tags("a")) == count
+        listed = client.tag_list("a")
+    assert (len(listed.tags), listed.complete) == (count, not told)
     words = "the list of tags may lack some, because Google's registries list at most 10000; name the tags wanted"
     assert [one.getMessage() for one in caplog.records] == [f"{registry}/a: {words}"] * told

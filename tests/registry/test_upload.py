@@ -25,7 +25,7 @@ from airflow_imagesync.errors import (
 )
 from airflow_imagesync.registry.client import RegistryClient
 from airflow_imagesync.registry.download import BlobSource
-from airflow_imagesync.registry.limiter import Limiter
+from airflow_imagesync.registry.limiter import LARGE, Limiter
 from airflow_imagesync.registry.transport import CHUNK
 from devtools import images
 from devtools.distribution import DistributionRegistry
@@ -754,3 +754,57 @@ def test_an_upload_is_stopped_within_seconds_and_commits_nothing(route: Route, w
     assert time.monotonic() - begun < 5
     assert [one.method for one in route.destination.requests] in (["POST", "PUT"], ["POST"])
     assert not route.arrived()
+
+
+# A single try
+
+
+def test_a_single_try_is_not_repeated(route: Route) -> None:
+    route.destination.on("PUT", "", answer(503))
+    with pytest.raises(RegistryError, match="503"):
+        route.client().try_blob(route.path, route.descriptor(), BlobSource(client_for(route.source), "uploads"))
+    assert route.done("PUT") == 1
+
+
+def test_a_single_try_takes_no_slot_of_its_own_where_they_are_lent(route: Route) -> None:
+    limiter = Limiter(1)
+    client = client_for(route.destination, timeouts=SHORT, limiter=limiter)
+
+    def work() -> None:
+        with limiter.lent():
+            client.try_blob(route.path, route.descriptor(), BlobSource(client_for(route.source), "uploads"))
+
+    with limiter.slot():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert route.arrived()
+
+
+def test_that_a_put_was_refused_is_forgotten_where_a_patch_is_refused_for_good(route: Route) -> None:
+    client = route.client()
+    client._uploads._by_patch = True
+    route.destination.on("PATCH", "", answer(403))
+    with pytest.raises(Denied):
+        route.put(client)
+    route.put(client)
+    assert [one.method for one in route.destination.seen()] == ["POST", "PATCH", "DELETE", "POST", "PUT"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE])
+def test_only_a_large_blob_leaves_the_last_slot_to_others(
+    route: Route, source_registry: DistributionRegistry, size: int
+) -> None:
+    route.content = bytes(size)
+    images.push(source_registry.url, "uploads", images.image([images.Blob(route.content)]), [f"slot-{size}"])
+    limiter = Limiter(2)
+    client = client_for(route.destination, timeouts=SHORT, limiter=limiter)
+    with limiter.slot(large=True):
+        thread = threading.Thread(target=route.put, args=(client,))
+        thread.start()
+        thread.join(0.3 if size >= LARGE else 10)
+        assert thread.is_alive() == (size >= LARGE)
+    thread.join(10)
+    assert route.arrived()

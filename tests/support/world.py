@@ -14,6 +14,7 @@ from airflow_imagesync.domain.report import ImageResult, SyncReport
 from airflow_imagesync.domain.rules import AllTags, Destination, Rule, Select, SyncConfig, Tags
 from airflow_imagesync.domain.timeouts import Timeouts
 from airflow_imagesync.engine.progress import Progress
+from airflow_imagesync.engine.records import NO_RECORDS, Records
 from airflow_imagesync.engine.sync import SyncEngine
 from airflow_imagesync.registry.client import RegistryClient
 from airflow_imagesync.registry.retry import RetryPolicy
@@ -46,6 +47,7 @@ class World:
     retries: int = 2
     #: How long to wait before another try; hardly, unless set.
     retry: RetryPolicy | None = None
+    records: Records = NO_RECORDS
     #: Values for the logins, by front.
     logins: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -99,12 +101,14 @@ class World:
             concurrency=self.concurrency,
             retries=self.retries,
         )
-        return SyncEngine(config, progress=progress, retry=self.retry or quick(), timeouts=self.timeouts)
+        return SyncEngine(
+            config, progress=progress, retry=self.retry or quick(), timeouts=self.timeouts, records=self.records
+        )
 
-    def plan(self, *rules: Rule) -> Plan:
-        """Return what a run would do."""
+    def plan(self, *rules: Rule, lazy: bool = False) -> Plan:
+        """Return what a run would do; `lazy` as for who does it at once."""
         with self.engine(*rules) as engine:
-            return engine.plan()
+            return engine.plan(lazy=lazy)
 
     def run(self, *rules: Rule) -> SyncReport:
         """Plan and copy."""
