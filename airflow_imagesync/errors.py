@@ -5,6 +5,7 @@ ImageSyncError
 |- InvalidReference (also ValueError)     a name, tag or digest that breaks the specification's grammar
 |- SyncCancelled                          the run was told to stop                       temporary
 |- ImagesFailed                           some images of a task failed                   temporary if any was
+|- RecordsUnusable                        somebody asked to see records, and they can't be read
 |- ContentError                           what a registry sent is not what it must be
 |  |- DigestMismatch
 |  |- SizeMismatch
@@ -90,6 +91,10 @@ class ImagesFailed(ImageSyncError):
     """Some images of a task could not be copied; at least one of them may succeed in another try."""
 
     temporary = True
+
+
+class RecordsUnusable(ImageSyncError):
+    """The database of records can't be opened or read. A run goes on without; who asked to see them is told."""
 
 
 class ContentError(ImageSyncError):

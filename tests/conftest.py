@@ -20,6 +20,7 @@ from devtools import install
 from devtools.distribution import DistributionRegistry
 from devtools.token_server import TokenServer
 from tests.support import PASSWORD, USER
+from tests.support.postgres import PostgresServer
 from tests.support.skopeo import Skopeo
 
 # What a developer or a CI machine may have set, and what would then decide what a test sees.
@@ -67,6 +68,10 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     for name, value in _AIRFLOW_SETTINGS.items():
         monkeypatch.setenv(name, value)
+    # What one test's syncs learned is not for the next one.
+    state = _AIRFLOW_HOME / "state" / str(next(_numbers))
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    monkeypatch.setenv("AIRFLOW__IMAGESYNC__RECORDS", str(state / "imagesync.db"))
 
 
 @pytest.fixture
@@ -147,6 +152,13 @@ def tls_registry(
 def skopeo(tmp_path_factory: pytest.TempPathFactory) -> Skopeo:
     """Skopeo, ready to run; without it tests fail, since nothing else here judges independently."""
     return Skopeo(install.ensure("skopeo"), tmp_path_factory.mktemp("skopeo"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL that all tests share; each makes databases of its own."""
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

