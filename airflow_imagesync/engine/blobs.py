@@ -201,7 +201,11 @@ class BlobTransfers:
         except BaseException as error:  # noqa: BLE001  # the images that wait must be told, whatever it was
             result = error
         if result is None:
-            self._gatherings.ready(need)
+            together = self._gatherings.ready(need)
+            if len(together) == 1 and need.descriptor.size < LARGE:
+                self._send(together)
+            elif together:
+                self._send_soon(together)
         else:
             self._withdraw(need)
             self._settle(need, result)
@@ -273,11 +277,7 @@ class BlobTransfers:
     # Sending
 
     def _send_soon(self, needs: list[BlobNeed]) -> None:
-        size = needs[0].descriptor.size
-        if size < LARGE and len(needs) == 1:
-            self._executor.submit(self._send, needs)
-        else:
-            self._executor.submit_large(size, self._send, needs)
+        self._executor.submit_large(needs[0].descriptor.size, self._send, needs)
 
     def _send(self, needs: list[BlobNeed]) -> None:
         """Send one blob to the destinations of all of `needs`."""

@@ -34,7 +34,8 @@ class _Gathering:
 class Gatherings:
     """Gathers needs of the same blob from the same source; safe to use from many threads.
 
-    `send` is called with those that can be served together, with no lock held; `later` measures the patience.
+    `send` is called with those that can be served together, with no lock held, and must return soon; `later` measures
+    the patience.
     """
 
     def __init__(self, send: Callable[[list[BlobNeed]], None], later: Later) -> None:
@@ -62,23 +63,24 @@ class Gatherings:
                 for order in missing:
                     self._promised[order].add(key)
 
-    def ready(self, need: BlobNeed) -> None:
-        """Send a blob to `need`'s destination, with the others that want it as soon as these are known."""
+    def ready(self, need: BlobNeed) -> list[BlobNeed]:
+        """Note that a blob must be sent to `need`'s destination; return what is to be sent now, with `need` or without.
+
+        What is not returned is sent when the others that may want it are known.
+        """
         key = need.source, need.descriptor.digest
         with self._lock:
             self._said[need.order].add(key)
             gathering = self._open.get(key)
             if gathering is None:
-                together = [need]
-            else:
-                gathering.needs.append(need)
-                for order in [one for one, to in gathering.promises.items() if to == need.destination]:
-                    self._keep(key, gathering, order)
-                together = self._complete(key, gathering)
-                if not together and gathering.timer is None:
-                    gathering.timer = self._later.call(PATIENCE, lambda: self._lose_patience(key, gathering))
-        if together:
-            self._send(together)
+                return [need]
+            gathering.needs.append(need)
+            for order in [one for one, to in gathering.promises.items() if to == need.destination]:
+                self._keep(key, gathering, order)
+            together = self._complete(key, gathering)
+            if not together and gathering.timer is None:
+                gathering.timer = self._later.call(PATIENCE, lambda: self._lose_patience(key, gathering))
+            return together
 
     def withdraw(self, source: Repository, digests: Iterable[str], order: int) -> None:
         """Note that an image does not need these blobs sent."""
