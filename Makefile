@@ -24,7 +24,7 @@ lint: $(INSTALLED) ## Check format, style, layers and types
 	$(BIN)/mypy
 
 test: $(INSTALLED) ## Run all tests, against real registries; ARGS="-k copy" goes to pytest
-	$(BIN)/python devtools/install.py registry skopeo docker-compose
+	$(BIN)/python devtools/install.py registry skopeo docker-compose postgres
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-clouds: $(CLOUDS_INSTALLED) ## Run the tests of the clouds' logins, in .venv-clouds
@@ -34,8 +34,8 @@ test-clouds: $(CLOUDS_INSTALLED) ## Run the tests of the clouds' logins, in .ven
 demo: $(INSTALLED) ## Run the nightly sync between two local registries, twice; UI=1 ends in Airflow's web UI
 	$(BIN)/python -m demo $(if $(filter-out 0,$(UI)),--ui)
 
-bench: $(INSTALLED) ## Measure time, memory and requests, beside skopeo where it is installed
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(INSTALLED) ## Measure time, memory and requests, beside other programs on PATH; PUBLISH=1 updates README
+	$(BIN)/python -m benchmarks $(if $(filter-out 0,$(PUBLISH)),--publish) $(ARGS)
 
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
     --custom-compile-command "make constraints" pyproject.toml

@@ -18,9 +18,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Late, so that --help and a wrong option answer at once.
         from airflow_imagesync.cli.commands import execute  # noqa: PLC0415
+        from airflow_imagesync.cli.records import user_records  # noqa: PLC0415
         from airflow_imagesync.connections import login_from_environment  # noqa: PLC0415
 
-        return execute(arguments.command, arguments, resolve=login_from_environment, output=sys.stdout)
+        return execute(
+            arguments.command,
+            arguments,
+            resolve=login_from_environment,
+            usual_records=user_records,
+            output=sys.stdout,
+        )
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 

@@ -16,7 +16,7 @@ from typing import TextIO
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand
 
-from airflow_imagesync.cli.options import COMMANDS, DESCRIPTION, options_of
+from airflow_imagesync.cli.options import COMMANDS, DESCRIPTION, RECORDS_COMMANDS, RECORDS_DESCRIPTION, options_of
 from airflow_imagesync.domain.login import Login
 
 
@@ -27,25 +27,35 @@ def get_imagesync_cli_commands() -> list[CLICommand]:
             name="imagesync",
             help=DESCRIPTION,
             subcommands=[
-                ActionCommand(
-                    name=command,
-                    help=f"{summary.capitalize()}.",
-                    func=partial(run_command, command),
-                    args=[
-                        Arg(option.flags, help=option.help, **option.settings)  # type: ignore[no-untyped-call]
-                        for option in options_of(command)
+                *(_command(command, command, summary) for command, summary in COMMANDS.items()),
+                GroupCommand(
+                    name="records",
+                    help=f"{RECORDS_DESCRIPTION.capitalize()}.",
+                    subcommands=[
+                        _command(command.split()[1], command, summary) for command, summary in RECORDS_COMMANDS.items()
                     ],
-                )
-                for command, summary in COMMANDS.items()
+                ),
             ],
         )
     ]
 
 
+def _command(name: str, command: str, summary: str) -> ActionCommand:
+    return ActionCommand(
+        name=name,
+        help=f"{summary.capitalize()}.",
+        func=partial(run_command, command),
+        args=[
+            Arg(option.flags, help=option.help, **option.settings)  # type: ignore[no-untyped-call]
+            for option in options_of(command)
+        ],
+    )
+
+
 def run_command(command: str, arguments: Namespace) -> None:
     """Run one of the commands; ends in SystemExit with its exit code, which Airflow would drop otherwise.
 
-    :param command: ``check``, ``plan`` or ``run``
+    :param command: its name in full, such as ``plan`` or ``records show``
     :param arguments: what Airflow's parser made of the options
     """
     from airflow_imagesync.cli.commands import execute
@@ -53,8 +63,12 @@ def run_command(command: str, arguments: Namespace) -> None:
     # As Airflow's own `connections` commands do: only a server process may read the connections it stores.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     with _standard_output_apart() as output:
+        from airflow_imagesync.operators.records import configured_records  # may log, as all of Airflow may
+
         try:
-            code = execute(command, arguments, resolve=login_from_airflow, output=output)
+            code = execute(
+                command, arguments, resolve=login_from_airflow, usual_records=configured_records, output=output
+            )
         except KeyboardInterrupt:
             code = 128 + signal.SIGINT
     sys.exit(code)

@@ -56,6 +56,7 @@ def image_sync_dag(
     dry_run: bool | str = False,
     concurrency: int | str | None = None,
     allowed_hosts: str | list[str] | None = None,
+    records_conn_id: str | None = None,
     images_per_unit: int = DEFAULT_IMAGES_PER_UNIT,
     report_path: str | PurePath | None = None,
     plan_args: Mapping[str, Any] | None = None,
@@ -80,6 +81,8 @@ def image_sync_dag(
     :param concurrency: transfers at once in each task, instead of what the configuration says
     :param allowed_hosts: the registries that rules may name, ``host[:port]`` or ``*.example.com``; None for any. Set it
         where rules come from whoever starts a run
+    :param records_conn_id: connection to the database that keeps what syncs learned, instead of what Airflow's
+        configuration says; for workers on several machines
     :param images_per_unit: how many images one mapped task copies at most
     :param report_path: folder for the reports, a path or an object storage URL
     :param plan_args: further arguments of the plan task, such as ``pool`` or ``retries``
@@ -99,6 +102,7 @@ def image_sync_dag(
         force=force,
         concurrency=concurrency,
         allowed_hosts=allowed_hosts,
+        records_conn_id=records_conn_id,
     )
     dag = DAG(
         dag_id or _dag_id(what["config"] or what["images"]),
@@ -124,6 +128,7 @@ def image_sync_group(
     dry_run: bool | str = False,
     concurrency: int | str | None = None,
     allowed_hosts: str | list[str] | None = None,
+    records_conn_id: str | None = None,
     images_per_unit: int = DEFAULT_IMAGES_PER_UNIT,
     report_path: str | PurePath | None = None,
     plan_args: Mapping[str, Any] | None = None,
@@ -149,6 +154,7 @@ def image_sync_group(
         force=force,
         concurrency=concurrency,
         allowed_hosts=allowed_hosts,
+        records_conn_id=records_conn_id,
     )
     with TaskGroup(group_id=group_id) as group:
         defaults = {**group.dag.default_args, **group.default_args}

@@ -116,5 +116,34 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "config": {
+            "imagesync": {
+                "description": "What syncs remember, so that later ones ask and send less.",
+                "options": {
+                    "records": {
+                        "description": (
+                            "Where syncs keep what they learned: the path of an SQLite file or an SQLAlchemy URL. "
+                            "Empty for nowhere. For several workers, see records_conn_id.\n"
+                        ),
+                        "version_added": None,
+                        "type": "string",
+                        "example": "/var/lib/airflow/imagesync.db",
+                        "default": "{AIRFLOW_HOME}/imagesync.db",
+                        "sensitive": True,
+                    },
+                    "records_conn_id": {
+                        "description": (
+                            "The id of an Airflow connection (such as postgres, mysql or sqlite) to the database that "
+                            "keeps what syncs learned, instead of records. It may be shared with others: the names of "
+                            "all tables begin with imagesync_.\n"
+                        ),
+                        "version_added": None,
+                        "type": "string",
+                        "example": "imagesync_records",
+                        "default": "",
+                    },
+                },
+            }
+        },
         "cli": ["airflow_imagesync.airflow_cli.get_imagesync_cli_commands"],
     }

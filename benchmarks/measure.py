@@ -113,16 +113,18 @@ class Meter:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one registry was asked by one run.
+    """What one registry, or several, were asked by one run.
 
     ``uploads`` has the digest of each blob that was sent and stored, as often as that happened; ``mounts`` counts
-    those that were linked from another repository. ``blob_bytes`` is what the answers to GETs of blobs had.
+    those that were linked from another repository. ``blob_bytes`` is what the answers to GETs of blobs had. ``lists``
+    counts requests for lists of tags.
     """
 
     requests: Mapping[str, int]
     uploads: tuple[str, ...] = ()
     mounts: int = 0
     blob_bytes: int = 0
+    lists: int = 0
 
     @property
     def total(self) -> int:
@@ -131,10 +133,10 @@ class Traffic:
 
 
 def traffic(log: Iterable[LoggedRequest]) -> Traffic:
-    """Return what the lines of an access log add up to."""
+    """Return what the lines of access logs add up to."""
     requests: Counter[str] = Counter()
     uploads = []
-    mounts = blob_bytes = 0
+    mounts = blob_bytes = lists = 0
     for request in log:
         requests[request.method] += 1
         url = urlsplit(request.path)
@@ -145,4 +147,6 @@ def traffic(log: Iterable[LoggedRequest]) -> Traffic:
             mounts += 1
         elif request.method == "GET" and "/blobs/" in url.path:
             blob_bytes += request.size
-    return Traffic(dict(requests), tuple(uploads), mounts, blob_bytes)
+        elif request.method == "GET" and url.path.endswith("/tags/list"):
+            lists += 1
+    return Traffic(dict(requests), tuple(uploads), mounts, blob_bytes, lists)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from airflow_imagesync import __version__
 from benchmarks.measure import Cost, Traffic
 from benchmarks.results import Goal, Outcome, Run
-from devtools import install
+from benchmarks.tools.imagesync import NAME
+from benchmarks.tools.tool import Peer
 
 _MIB = 1 << 20
 #: Enough for every row, where the output is no terminal.
 _WIDTH = 150
 
 
-def show(outcomes: Sequence[Outcome], idle: Cost, machine: str, console: Console | None = None) -> None:
+def show(
+    outcomes: Sequence[Outcome],
+    idle: Cost,
+    machine: str,
+    peers: Iterable[Peer] = (),
+    console: Console | None = None,
+) -> None:
     """Print all tables; ``machine`` is the line that says on what they were measured."""
     console = console or Console()
     if not console.is_terminal:
@@ -33,55 +35,25 @@ def show(outcomes: Sequence[Outcome], idle: Cost, machine: str, console: Console
     console.print(_requests_table(outcomes))
     console.print(_goals_table(outcomes))
     for outcome in outcomes:
-        if outcome.problem is not None:
-            console.print(Text(f"{outcome.name}: {outcome.problem}", style="red"))
+        for problem in outcome.problems:
+            console.print(Text(f"{outcome.name}: {problem}", style="red"))
         for note in outcome.notes:
             console.print(Text(f"{outcome.name}: {note}."))
+    for peer in peers:
+        console.print(Text(f"{peer.name}: {peer.how}."))
     console.print(Text(f"Our idle process: {_mib(idle.peak)} MiB, and {idle.cpu:.2f} s of CPU for its imports."))
     console.print(Text(machine))
 
 
-def machine_line(storages: Iterable[str], load: float) -> str:
-    """Return a line on this machine and the programs that ran; ``load`` is what else it did before."""
-    parts = [
-        f"{len(os.sched_getaffinity(0))} cores ({_processor()}), load {load:.1f} before",
-        f"airflow-imagesync {__version__}, Python {platform.python_version()}",
-        _version("registry"),
-        _version("skopeo"),
-        f"registries in {' and '.join(sorted(storages)) or 'no storage'}",
-    ]
-    return "; ".join(parts) + "."
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.machine()
-
-
-def _version(name: str) -> str:
-    program = install.find(name)
-    if program is None:
-        return f"{install.REGISTRY_IMAGE} in Docker" if name == "registry" else f"no {name}"
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False)
-    # "skopeo version 1.9.3", "registry github.com/distribution/distribution/v3 3.0.0"
-    words = done.stdout.split()
-    return f"{name} {words[-1]}" if words else name
-
-
 def _costs_table(outcomes: Iterable[Outcome], idle: Cost) -> Table:
-    def cells(outcome: Outcome, runs: Sequence[Run]) -> tuple[str, ...]:
+    def cells(_: Outcome, runs: Sequence[Run]) -> tuple[str, ...]:
         peak = max(run.cost.peak for run in runs)
-        ours = runs[0].tool == outcome.runs[0].tool
         return (
             _spread(run.cost.wall for run in runs),
             _spread(run.cost.cpu for run in runs),
             _spread(run.registry_cpu for run in runs),
             _mib(peak),
-            _mib(peak - idle.peak) if ours else "",
+            _mib(peak - idle.peak) if runs[0].tool == NAME else "",
             _mib(runs[-1].uploaded),
         )
 
@@ -123,7 +95,7 @@ def _table(
 def _by_tool(outcome: Outcome) -> Iterator[tuple[str, list[Run]]]:
     """Yield the tools with what they did, and their runs."""
     most = max((run.items for run in outcome.runs), default=0)
-    for tool in dict.fromkeys(run.tool for run in outcome.runs):
+    for tool in outcome.tools:
         runs = outcome.of(tool)
         yield tool if runs[0].items == most else f"{tool}, {runs[0].items:,} of them", runs
 

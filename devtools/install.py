@@ -14,12 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 #: Program -> Debian's package.
-PACKAGES = {"registry": "docker-registry", "skopeo": "skopeo", "docker-compose": "docker-compose"}
+PACKAGES = {
+    "registry": "docker-registry",
+    "skopeo": "skopeo",
+    "docker-compose": "docker-compose",
+    "postgres": "postgresql",
+}
 
 #: Runs when neither a program nor a package is to be had, but a Docker engine is.
 REGISTRY_IMAGE = "registry:3"
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
+#: Where Debian has each version of PostgreSQL: ``15/bin/postgres``.
+_POSTGRES_FOLDER = Path("/usr/lib/postgresql")
 
 
 class MissingProgramError(RuntimeError):
@@ -30,6 +37,8 @@ def find(name: str) -> Path | None:
     """Return the path of a program, or None."""
     if name == "registry":
         return find_registry()
+    if name == "postgres":
+        return find_postgres()
     found = shutil.which(name)
     return Path(found) if found else None
 
@@ -41,6 +50,18 @@ def find_registry() -> Path | None:
         if found and "distribution" in _output(found, "--version"):  # "registry" could be anybody's
             return Path(found)
     return None
+
+
+def find_postgres() -> Path | None:
+    """Return the path of PostgreSQL's server, which Debian keeps off the PATH, or None.
+
+    Its other programs, such as ``initdb``, are in the same folder once links are followed.
+    """
+    found = shutil.which("postgres")
+    if found:
+        return Path(found).resolve()
+    installed = _POSTGRES_FOLDER.glob("*/bin/postgres")
+    return max(installed, key=lambda path: float(path.parts[-3]), default=None)
 
 
 def find_docker() -> Path | None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from airflow_imagesync.airflow_cli import get_imagesync_cli_commands, login_from_airflow
-from airflow_imagesync.cli.options import build_parser
+from airflow_imagesync.cli.options import COMMANDS, RECORDS_COMMANDS, build_parser
 from airflow_imagesync.domain.login import Login
+from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.errors import ConfigError
+from tests.support.records import opened
 
 QUAY = Login(key="quay.io", registry="quay.io", conn_id="quay")
 
@@ -41,13 +43,18 @@ def airflow(*arguments: str | Path, **environ: str) -> subprocess.CompletedProce
 
 
 def options_of(parser: argparse.ArgumentParser) -> dict[str, dict[str, object]]:
-    subparsers = next(one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
-    return {
-        name: {
-            "/".join(one.option_strings) or one.dest: (one.dest, one.help, one.default, one.metavar)
-            for one in sub._actions
+    """The options of every command by its name in full."""
+    subparsers = next((one for one in parser._actions if isinstance(one, argparse._SubParsersAction)), None)
+    if subparsers is None:
+        own = {
+            "/".join(one.option_strings) or one.dest: (one.dest, one.help, one.default, one.metavar, one.required)
+            for one in parser._actions
         }
+        return {"": own}
+    return {
+        f"{name} {below}".strip(): options
         for name, sub in subparsers.choices.items()
+        for below, options in options_of(sub).items()
     }
 
 
@@ -59,7 +66,9 @@ def test_airflows_commands_have_the_same_options() -> None:
     for command in get_imagesync_cli_commands():
         _add_command(groups, command)
     assert list(groups.choices) == ["imagesync"]
-    assert options_of(groups.choices["imagesync"]) == options_of(build_parser())
+    found = options_of(groups.choices["imagesync"])
+    assert found == options_of(build_parser())
+    assert set(found) == {*COMMANDS, *RECORDS_COMMANDS}
 
 
 def test_defining_the_commands_imports_nothing_heavy() -> None:
@@ -131,3 +140,23 @@ def test_a_usage_error_exits_2(config: Path) -> None:
     done = airflow("imagesync", "run", config, "--concurrency", "0")
     assert done.returncode == 2
     assert "'0' is not a whole number from 1" in done.stderr
+
+
+@pytest.mark.slow
+def test_records_are_where_airflows_configuration_has_them(airflow_database: Path, tmp_path: Path) -> None:
+    file = tmp_path / "records.db"
+    with opened(str(file)) as records:
+        records.note_blobs(Repository("quay.io", "a/b"), ["sha256:one"])
+    shown = airflow("imagesync", "records", "show", "-o", "json", AIRFLOW__IMAGESYNC__RECORDS=str(file))
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(shown.stdout)
+    assert (document["records"], document["registries"][0]["blobs"]) == (str(file), 1)
+
+    missing = airflow("imagesync", "records", "show", AIRFLOW__IMAGESYNC__RECORDS_CONN_ID="nowhere")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "there is no connection 'nowhere', which the records should be in" in missing.stderr
+    assert "Traceback" not in missing.stderr
+
+    none = airflow("imagesync", "records", "show", AIRFLOW__IMAGESYNC__RECORDS="")
+    assert (none.returncode, none.stdout) == (0, "")
+    assert "no records are kept" in none.stderr

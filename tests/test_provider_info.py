@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 from airflow_imagesync.connections import _Extra
 from airflow_imagesync.get_provider_info import get_provider_info
 from airflow_imagesync.hooks.registry import RegistryHook
+from airflow_imagesync.operators import records
 
 
 def connection_type() -> dict[str, dict[str, dict[str, dict[str, object]]]]:
@@ -83,12 +86,25 @@ def test_secrets_are_hidden_in_the_form() -> None:
     assert should_hide_value_for_key("identity_token")
 
 
+def test_the_options_of_its_section_are_those_that_are_read() -> None:
+    options = get_provider_info()["config"]["imagesync"]["options"]
+    source = inspect.getsource(records)
+    assert set(options) == set(re.findall(r'conf\.get\(SECTION, "(\w+)"', source))
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(("providers", "list", "--output", "json"), "airflow-imagesync"), (("imagesync", "--help"), "check")],
-    ids=["list", "commands"],
+    [
+        (("providers", "list", "--output", "json"), "airflow-imagesync"),
+        (("imagesync", "--help"), "check"),
+        (("config", "get-value", "imagesync", "records"), "{home}/imagesync.db"),
+    ],
+    ids=["list", "commands", "configuration"],
 )
-def test_airflow_finds_the_provider(arguments: tuple[str, ...], expected: str, airflow_home: Path) -> None:
+def test_airflow_finds_the_provider(
+    arguments: tuple[str, ...], expected: str, airflow_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW__IMAGESYNC__RECORDS")
     done = subprocess.run(
         [sys.executable, "-m", "airflow", *arguments],
         env=dict(os.environ),
@@ -98,7 +114,7 @@ def test_airflow_finds_the_provider(arguments: tuple[str, ...], expected: str, a
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert expected in done.stdout
+    assert expected.format(home=airflow_home) in done.stdout
     # Discovery warns of what it can't use.
     assert "imagesync" not in "".join(line for line in done.stderr.splitlines(keepends=True) if "WARN" in line.upper())
 

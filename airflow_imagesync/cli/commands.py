@@ -1,4 +1,4 @@
-"""What ``check``, ``plan`` and ``run`` do, from parsed options to an exit code."""
+"""What the commands do, from parsed options to an exit code; those below ``records`` are in `cli.records`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from airflow_imagesync.cli import files, terminal
-from airflow_imagesync.cli.options import MARKDOWN_SUFFIXES, usage_problem, wanted_platforms
+from airflow_imagesync.cli import files, records, terminal
+from airflow_imagesync.cli.exits import EXIT_FAILED, EXIT_OK, EXIT_USAGE, code_of
+from airflow_imagesync.cli.options import MARKDOWN_SUFFIXES, RECORDS_COMMANDS, usage_problem, wanted_platforms
 from airflow_imagesync.cli.tables import check_view, plan_view, run_view
 from airflow_imagesync.cli.terminal import is_terminal
 from airflow_imagesync.config import Overrides, read_config
@@ -35,23 +36,28 @@ if TYPE_CHECKING:
 
     from airflow_imagesync.engine.sync import SyncEngine
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-
 #: Seconds between two looks at the progress.
 TICK = 0.2
 
 Outcome = TypeVar("Outcome", Plan, SyncReport)
 
 
-def execute(command: str, arguments: Namespace, *, resolve: Callable[[Login], Login], output: TextIO | None) -> int:
+def execute(
+    command: str,
+    arguments: Namespace,
+    *,
+    resolve: Callable[[Login], Login],
+    usual_records: Callable[[], records.Where],
+    output: TextIO | None,
+) -> int:
     """Run a command and return its exit code.
 
     `arguments` are what the options of `command` were parsed to. `resolve` fills in a login that names an
-    Airflow connection, and raises ConfigError where it can't. `output` leads to standard output; None where
-    that is closed.
+    Airflow connection, and raises ConfigError where it can't. `usual_records` tells where records are where no option
+    does, None for nowhere, and may raise ConfigError. `output` leads to standard output; None where that is closed.
     """
+    if command in RECORDS_COMMANDS:
+        return records.execute_records(command, arguments, usual_records, output)
     problem = usage_problem(arguments)
     if problem:
         terminal.say(f"error: {problem}")
@@ -69,7 +75,7 @@ def execute(command: str, arguments: Namespace, *, resolve: Callable[[Login], Lo
         return EXIT_USAGE
     try:
         act = _plan if command == "plan" else _run
-        return act(arguments, config, console, output)
+        return act(arguments, config, records.where_of(arguments, usual_records), console, output)
     except ConfigError as error:  # what only shows when a registry is set up, such as an unreadable ca_file
         return _check(arguments, config, error.problems, output)
     except ImageSyncError as error:
@@ -120,9 +126,11 @@ def _check(arguments: Namespace, config: SyncConfig, problems: tuple[Problem, ..
     return EXIT_USAGE if problems else code
 
 
-def _plan(arguments: Namespace, config: SyncConfig, console: Console | None, output: TextIO | None) -> int:
+def _plan(
+    arguments: Namespace, config: SyncConfig, where: records.Where, console: Console | None, output: TextIO | None
+) -> int:
     began = _now()
-    plan, interrupted = _watch(arguments, config, console, lambda engine: engine.plan())
+    plan, interrupted = _watch(arguments, config, where, console, lambda engine: engine.plan())
     if arguments.output == "json":
         text = render.json_text(plan.as_dict())
         _say_failed(pair for pair in plan.images if pair.state is PairState.FAILED)
@@ -137,9 +145,11 @@ def _plan(arguments: Namespace, config: SyncConfig, console: Console | None, out
     return max(codes)
 
 
-def _run(arguments: Namespace, config: SyncConfig, console: Console | None, output: TextIO | None) -> int:
+def _run(
+    arguments: Namespace, config: SyncConfig, where: records.Where, console: Console | None, output: TextIO | None
+) -> int:
     began = _now()
-    report, interrupted = _watch(arguments, config, console, lambda engine: engine.run())
+    report, interrupted = _watch(arguments, config, where, console, lambda engine: engine.run())
     if arguments.report is not None:
         report = render.with_failing(report, files.earlier_report(arguments.report))
     if arguments.output == "json":
@@ -163,9 +173,14 @@ def _run(arguments: Namespace, config: SyncConfig, console: Console | None, outp
 
 
 def _watch(
-    arguments: Namespace, config: SyncConfig, console: Console | None, work: Callable[[SyncEngine], Outcome]
+    arguments: Namespace,
+    config: SyncConfig,
+    where: records.Where,
+    console: Console | None,
+    work: Callable[[SyncEngine], Outcome],
 ) -> tuple[Outcome, int]:
-    """Do `work` while showing its progress; return what it returned, and the exit code of an interrupt or 0.
+    """Do `work` with the records in `where`, and show its progress; return what it returned, and the exit code of an
+    interrupt or 0.
 
     The engine works in a thread of its own, so that this one is free for signals.
     """
@@ -176,7 +191,8 @@ def _watch(
     progress = Progress()
     with (
         _Interrupts() as interrupts,
-        SyncEngine(config, progress=progress, longest_wait=arguments.max_wait) as engine,
+        records.open_for_run(where) as kept,
+        SyncEngine(config, progress=progress, longest_wait=arguments.max_wait, records=kept) as engine,
         ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine") as pool,
     ):
         display = open_display(console)
@@ -270,11 +286,11 @@ def _say_when_to_try_again(images: Iterable[ImagePair | ImageResult]) -> None:
 
 
 def _write_output(output: TextIO | None, text: str) -> int:
-    return _code_of(terminal.write_output(output, text))
+    return code_of(terminal.write_output(output, text))
 
 
 def _write_file(path: Path, text: str) -> int:
-    return _code_of(files.write_file(path, text))
+    return code_of(files.write_file(path, text))
 
 
 def _write_report(
@@ -289,13 +305,6 @@ def _write_report(
     return _write_file(
         path, markdown(outcome, metadata) if as_markdown else render.json_text(document(outcome, metadata))
     )
-
-
-def _code_of(problem: str | None) -> int:
-    if problem is None:
-        return EXIT_OK
-    terminal.say(f"error: {problem}")
-    return EXIT_USAGE
 
 
 def _metadata(arguments: Namespace, began: datetime, interrupted: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +31,24 @@ def writing_problem(path: Path) -> str | None:
     return None
 
 
-def write_file(path: Path, text: str) -> str | None:
-    """Write `text` to `path`, whole or not at all; return why that failed, or None.
+def write_file(path: Path, text: str | Iterable[str]) -> str | None:
+    """Write `text`, or its parts, to `path`, whole or not at all; return why that failed, or None.
 
     A file that is there keeps its permissions, and a symbolic link goes on pointing to its file.
     """
     target = Path(os.path.realpath(path))
-    content = text.encode("utf-8", errors="backslashreplace")
+    content = (part.encode("utf-8", errors="backslashreplace") for part in ([text] if isinstance(text, str) else text))
     try:
         if target.exists() and not target.is_file():
-            target.write_bytes(content)  # a device or a pipe, which a renamed file would replace
+            with target.open("wb") as stream:  # a device or a pipe, which a renamed file would replace
+                stream.writelines(content)
             return None
         new = _beside(target)
         try:
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as stream:
                 if target.exists():
                     os.fchmod(stream.fileno(), stat.S_IMODE(target.stat().st_mode))
-                stream.write(content)
+                stream.writelines(content)
             new.replace(target)
         finally:
             new.unlink(missing_ok=True)

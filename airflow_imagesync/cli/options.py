@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_imagesync import __version__
 from airflow_imagesync.domain.platform import Platform
+from airflow_imagesync.domain.reference import normalise_registry
 from airflow_imagesync.errors import InvalidReference
 
 DESCRIPTION = "Copy container images between registries and keep them in sync."
@@ -23,6 +24,13 @@ COMMANDS = {
     "check": "read and validate a configuration without network, and show what each rule means",
     "plan": "show what a run would do",
     "run": "copy what the destinations lack",
+}
+RECORDS_DESCRIPTION = "look at what earlier runs learned, take it out, or drop what is old"
+#: The commands below ``records``; their options name them in full.
+RECORDS_COMMANDS = {
+    "records show": "count what is remembered of each registry, and list the last runs and what failed",
+    "records export": "write out everything that is remembered, one object a line",
+    "records prune": "forget what no run has seen for a while",
 }
 MARKDOWN_SUFFIXES = (".md", ".markdown")
 #: The limits that a configuration has too (`config.schema`), which is too heavy to import here.
@@ -65,6 +73,14 @@ def duration(text: str) -> float:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time, such as 30s, 10m or 6h")
     return float(found[1]) * _UNITS[found[2]]
+
+
+def registry_name(text: str) -> str:
+    """Return the name that a registry has everywhere here, for argparse."""
+    try:
+        return normalise_registry(text)
+    except InvalidReference as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def platform_list(text: str) -> list[Platform]:
@@ -183,14 +199,47 @@ OPTIONS = (
         ("run",),
     ),
     Option(
+        ("file",),
+        "where to write (default: standard output)",
+        {"nargs": "?", "type": Path, "metavar": "FILE"},
+        ("records export",),
+    ),
+    Option(
+        ("--older-than",),
+        "forget what was last seen so long ago, such as 90d",
+        {"type": duration, "metavar": "TIME", "required": True},
+        ("records prune",),
+    ),
+    Option(
+        ("--registry",),
+        "only what is of this registry",
+        {"type": registry_name, "metavar": "REGISTRY"},
+        ("records show", "records prune"),
+    ),
+    Option(
+        ("--records",),
+        "where to keep what runs learn: a file for SQLite, or an SQLAlchemy URL (default: a file in the user's state "
+        "directory; under 'airflow imagesync' what Airflow's configuration says)",
+        {"metavar": "FILE_OR_URL"},
+        ("plan", "run", *RECORDS_COMMANDS),
+    ),
+    Option(
+        ("--no-records",),
+        "neither use nor keep what runs learn",
+        {"action": "store_true"},
+        ("plan", "run"),
+    ),
+    Option(
         ("-o", "--output"),
         "what standard output gets: table (default) or json",
         {"choices": ("table", "json"), "default": "table"},
+        (*COMMANDS, "records show"),
     ),
     Option(
         ("-v", "--verbose"),
         "say more: list images that are the same, log what is done; twice for every detail",
         {"action": "count", "default": 0},
+        (*COMMANDS, "records show"),
     ),
 )
 
@@ -201,15 +250,26 @@ def options_of(command: str) -> tuple[Option, ...]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``python -m airflow_imagesync``; the command is in ``command``."""
+    """Return the parser of ``python -m airflow_imagesync``; the command is in ``command``, in full."""
     parser = argparse.ArgumentParser(prog="airflow-imagesync", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"airflow_imagesync {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command, summary in COMMANDS.items():
-        sub = commands.add_parser(command, help=summary, description=f"{summary.capitalize()}.")
-        for option in options_of(command):
-            sub.add_argument(*option.flags, help=option.help, **option.settings)
+        _add_command(commands, command, command, summary)
+    records = commands.add_parser(
+        "records", help=RECORDS_DESCRIPTION, description=f"{RECORDS_DESCRIPTION.capitalize()}."
+    )
+    below = records.add_subparsers(metavar="COMMAND", required=True)
+    for command, summary in RECORDS_COMMANDS.items():
+        _add_command(below, command.split()[1], command, summary)
     return parser
+
+
+def _add_command(commands: Any, name: str, command: str, summary: str) -> None:
+    parser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+    parser.set_defaults(command=command)
+    for option in options_of(command):
+        parser.add_argument(*option.flags, help=option.help, **option.settings)
 
 
 def usage_problem(arguments: argparse.Namespace) -> str | None:
@@ -218,6 +278,8 @@ def usage_problem(arguments: argparse.Namespace) -> str | None:
         return "give either CONFIG or --auth and --images, not both"
     if arguments.config is None and arguments.images is None:
         return "give CONFIG, or --images (with --auth for the logins)"
+    if getattr(arguments, "no_records", False) and arguments.records is not None:  # check has neither
+        return "give either --records or --no-records, not both"
     return None
 
 

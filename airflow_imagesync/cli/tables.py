@@ -120,6 +120,33 @@ def run_view(report: SyncReport, *, all_images: bool, terminal: bool) -> str:
     return _view(columns, rows, [report_summary(report)], terminal)
 
 
+def records_view(document: Mapping[str, Any], *, all_images: bool, terminal: bool) -> str:
+    """Return the object of ``records show -o json`` as tables; of the images those that failed, or all."""
+    registries = [
+        Row([one["registry"], *(str(one[key]) for key in ("repositories", "blobs", "images"))])
+        for one in document["registries"]
+    ]
+    runs = [
+        Row([one["run"], one["at"], *(str(one[key]) for key in ("copied", "same", "failed"))])
+        for one in document["runs"]
+    ]
+    images = [
+        Row([one["result"], one["at"], one["source"], one["destination"], one["error"] or ""], _STYLES[one["result"]])
+        for one in document["images"]
+        if all_images or one["result"] == "failed"
+    ]
+    size = "" if document["size"] is None else f", {human_bytes(document['size'])}"
+    count = count_of(len(document["images"]), "image")
+    columns = [Column("State"), Column("When"), Column("Source")]
+    columns += [Column("Destination", below=True, prefix="-> "), Column("Detail", below=True)]
+    tables = [
+        _view([Column(one) for one in ("Registry", "Repositories", "Blobs", "Images")], registries, [], terminal),
+        _view([Column(one) for one in ("Run", "When", "Copied", "Same", "Failed")], runs, [], terminal),
+        _view(columns, images, [f"{count} remembered in {document['records']}{size}"], terminal),
+    ]
+    return "\n".join(table for table in tables if table.strip())
+
+
 def _detail(report: SyncReport, image: ImageResult) -> str:
     runs = report.failing.get(image.source, 0)
     since = f"failing for {runs} runs in a row" if image.state is ResultState.FAILED and runs > 1 else ""

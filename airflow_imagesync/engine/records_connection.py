@@ -31,6 +31,9 @@ _LIBPQ = {
     "tcp_user_timeout": 30_000,
     "application_name": "airflow-imagesync",
 }
+#: So many rows go to a server at once.
+_BATCH = 500
+
 #: What to ask a server for its own clock, by dialect.
 _CLOCKS = {
     "postgresql": func.extract("epoch", func.clock_timestamp()),
@@ -103,13 +106,16 @@ def connect(url: URL) -> Database:
     Raises one of DATABASE_ERRORS.
     """
     arguments: dict[str, Any] = {}
-    backend = url.get_backend_name()
+    options: dict[str, Any] = {}
+    backend, driver = url.get_backend_name(), url.get_driver_name()
     file = sqlite_file(url)
     if file is not None:
         _make_private(file)
         arguments = {"timeout": BUSY_SECONDS}
-    elif backend == "postgresql" and url.get_driver_name() in ("psycopg", "psycopg2"):
+    elif backend == "postgresql" and driver in ("psycopg", "psycopg2"):
         arguments = {key: value for key, value in _LIBPQ.items() if key not in url.query}
+        if driver == "psycopg2":  # which otherwise sends many rows one by one
+            options = {"executemany_mode": "values_plus_batch", "executemany_batch_page_size": _BATCH}
     elif backend in ("mysql", "mariadb"):
         arguments = {"connect_timeout": CONNECT_SECONDS}
     engine = create_engine(
@@ -120,6 +126,7 @@ def connect(url: URL) -> Database:
         max_overflow=0,
         pool_timeout=2 * BUSY_SECONDS,
         pool_recycle=300,
+        **options,
     )
     if file is not None:
         event.listen(engine, "connect", _set_up_sqlite)

@@ -17,6 +17,7 @@ from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.platform import Platform
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.rules import SyncConfig
+from airflow_imagesync.engine.records import Records
 from airflow_imagesync.engine.sync import SyncEngine
 from airflow_imagesync.errors import ConfigError, InvalidReference
 from airflow_imagesync.hooks.registry import RegistryHook, mask_credentials, mask_login
@@ -51,6 +52,8 @@ class ConfiguredOperator(BaseOperator):
         for what the configuration says
     :param allowed_hosts: the registries that rules may name, a list or a text with commas: ``host[:port]``, or
         ``*.example.com`` for all below it; None for any. Not templated, so that whoever starts a run can't widen it
+    :param records_conn_id: connection to the database that keeps what syncs learned; None for what the section
+        imagesync of Airflow's configuration says
     """
 
     template_fields: Sequence[str] = (
@@ -81,6 +84,7 @@ class ConfiguredOperator(BaseOperator):
         concurrency: int | str | None = None,
         request_retries: int | None = None,
         allowed_hosts: str | Sequence[str] | None = None,
+        records_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -97,6 +101,7 @@ class ConfiguredOperator(BaseOperator):
         self.allowed_hosts = allowed_hosts
         if allowed_hosts is not None:
             AllowedHosts.parse(allowed_hosts)  # a mistake shows when the DAG is parsed
+        self.records_conn_id = records_conn_id
         self._engine: SyncEngine | None = None
         self._killed = False
 
@@ -107,13 +112,14 @@ class ConfiguredOperator(BaseOperator):
             self._engine.cancel()
 
     @contextmanager
-    def engine(self, config: SyncConfig) -> Iterator[SyncEngine]:
+    def engine(self, config: SyncConfig, records: Records) -> Iterator[SyncEngine]:
         """
         Give an engine that `on_kill` stops.
 
         :param config: the configuration, its connections looked up
+        :param records: what earlier syncs learned; closed at the end
         """
-        with SyncEngine(config, longest_wait=self.longest_wait) as engine:
+        with records, SyncEngine(config, longest_wait=self.longest_wait, records=records) as engine:
             self._engine = engine
             if self._killed:  # before there was an engine to tell
                 engine.cancel()

@@ -20,6 +20,7 @@ from airflow_imagesync.errors import ConfigError, ImagesFailed
 from airflow_imagesync.operators.arguments import said
 from airflow_imagesync.operators.base import ConfiguredOperator, lines_for_log, mistakes_fail
 from airflow_imagesync.operators.earlier import EarlierTries
+from airflow_imagesync.operators.records import configured_records, open_records_of_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -116,11 +117,12 @@ class ImageSyncOperator(ConfiguredOperator):
                 unit = Unit(self.label, config.rules, whole=tuple(rule.index for rule in config.rules))
             # Whether the connections fit at all was found out when the unit was planned.
             config = self.with_connections(config, *_repositories(unit), must_fit=self.unit is None)
+            where = configured_records(self.records_conn_id)
         if self.unit is None:
             for warning in config.warnings:
                 self.log.warning("%s", warning)
         earlier = EarlierTries(context, this_try)
-        with self.engine(config) as engine:
+        with self.engine(config, open_records_of_run(where, context)) as engine:
             report = run_unit(engine, unit, done=earlier.unfinished)
         report = earlier.joined(report)
         self.log.info("%s", lines_for_log(report_text(report)))

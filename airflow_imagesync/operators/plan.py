@@ -16,6 +16,7 @@ from airflow_imagesync.domain.unit import DEFAULT_IMAGES_PER_UNIT, cut_units
 from airflow_imagesync.errors import SyncCancelled
 from airflow_imagesync.operators.arguments import as_bool
 from airflow_imagesync.operators.base import ConfiguredOperator, lines_for_log, mistakes_fail
+from airflow_imagesync.operators.records import configured_records, open_records_of_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -61,12 +62,13 @@ class ImageSyncPlanOperator(ConfiguredOperator):
             with mistakes_fail():
                 dry_run = as_bool(self.plan_only, "plan_only")
                 config = self._configuration()
+                where = configured_records(self.records_conn_id)
         except AirflowFailException as failure:
             push(key=PLAN_KEY, value={"started": started, "error": str(failure)})  # for the report
             raise
         for warning in config.warnings:
             self.log.warning("%s", warning)
-        with self.engine(config) as engine:
+        with self.engine(config, open_records_of_run(where, context)) as engine:
             plan = engine.plan()
             if engine.cancelled:
                 raise SyncCancelled("planning was stopped")

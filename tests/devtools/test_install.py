@@ -44,6 +44,18 @@ def test_docker_stands_in_for_a_missing_registry(empty_path: Path):
     assert install.ensure("registry") == docker
 
 
+def test_postgres_is_found_where_debian_keeps_it(empty_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The highest version, by number: 9.6 is before 15."""
+    monkeypatch.setattr(install, "_POSTGRES_FOLDER", tmp_path)
+    assert install.find("postgres") is None
+    for version in ("9.6", "15"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        _program(tmp_path / version / "bin" / "postgres", "")
+    assert install.find("postgres") == tmp_path / "15" / "bin" / "postgres"
+    on_path = _program(empty_path / "postgres", "")
+    assert install.find("postgres") == on_path
+
+
 @pytest.mark.parametrize(
     ("name", "package"), [("registry", "docker-registry"), ("skopeo", "skopeo")], ids=["registry", "skopeo"]
 )

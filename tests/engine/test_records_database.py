@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.engine import records_database
 from airflow_imagesync.engine.records import NO_RECORDS, ImageRecord, KnownBlob, KnownImage, Records
+from airflow_imagesync.engine.records_connection import as_url, reason_of
 from airflow_imagesync.engine.records_database import DatabaseRecords, open_records
 from tests.support.postgres import PostgresServer
 from tests.support.records import DIGESTS, eventually, opened, query, started, together, where
@@ -203,6 +204,12 @@ def test_a_failure_is_noted_and_leaves_the_digests(where: str, at_once: bool) ->
         records.note_images([image("v1", "same", THREE)])
         assert records.images([destination("v1")]) == {destination("v1"): known("v1", digest=THREE)}
     assert query(where, "SELECT error FROM imagesync_images") == [(None,)]
+
+
+def test_what_failed_and_then_went_well_did_not_fail(where: str) -> None:
+    with opened(where) as records:
+        records.note_images([image("v1", "failed"), image("v1"), image("v2", "failed"), image("v2", trusted=True)])
+        assert records.images([destination("v1"), destination("v2")]) == {destination("v1"): known("v1")}
 
 
 def test_how_often_a_record_was_trusted_is_counted_until_it_is_checked(where: str) -> None:
@@ -450,6 +457,12 @@ def test_a_wrong_password_is_one_warning_without_it(
     (warning,) = warnings()
     assert "password authentication failed" in warning
     assert "wr0ng" not in caplog.text
+
+
+def test_a_drivers_message_is_not_trusted_with_secrets() -> None:
+    url = as_url("postgresql://me:s3cr3t@host/db?sslpassword=0th3r&sslmode=require")
+    reason = reason_of(ValueError("no such thing as s3cr3t, 0th3r\nor require"), url)
+    assert reason == "no such thing as ***, *** or require"
 
 
 @pytest.mark.parametrize(
