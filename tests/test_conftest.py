@@ -8,7 +8,7 @@ import pytest
 
 def test_tests_begin_without_settings_of_the_machine(airflow_home: Path):
     found = {name for name in os.environ if name.lower().startswith(("airflow", "http_proxy", "docker_"))}
-    assert found == {"AIRFLOW_HOME", "AIRFLOW__CORE__LOAD_EXAMPLES"}
+    assert found == {"AIRFLOW_HOME", "AIRFLOW__CORE__LOAD_EXAMPLES", "AIRFLOW__IMAGESYNC__RECORDS"}
     assert os.environ["AIRFLOW_HOME"] == str(airflow_home)
 
 

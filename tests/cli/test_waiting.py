@@ -81,7 +81,7 @@ def test_a_wait_that_is_allowed_is_told_and_sat_out(
     capsys: pytest.CaptureFixture[str], front: Front, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_imagesync.registry.pace._WORTH_A_WARNING", 1.0)
-    front.on("HEAD", "/manifests/", answer(429, {"Retry-After": "1"}), times=1)
+    front.on(None, "/manifests/", answer(429, {"Retry-After": "1"}), times=1)
     code, _, err = run(capsys, "run", config, "--max-wait", "2s")
     assert code == 0
     assert re.search(rf"WARNING {front.host} asks to wait 1.0 s, until 2\S+ \S+ UTC: waiting", err)
@@ -91,7 +91,7 @@ def test_a_wait_that_is_allowed_is_told_and_sat_out(
 def test_with_no_time_to_wait_everything_that_must_wait_fails(
     capsys: pytest.CaptureFixture[str], front: Front, config: Path
 ) -> None:
-    front.on("HEAD", "/manifests/", answer(429, {"Retry-After": "1"}), times=1)
+    front.on(None, "/manifests/", answer(429, {"Retry-After": "1"}), times=1)
     code, _, err = run(capsys, "run", config, "--max-wait", "0")
     assert code == 1
     assert err.splitlines()[-1].endswith("have a run wait with --max-wait 1m")
@@ -112,7 +112,7 @@ def test_while_it_waits_the_progress_says_how_long_still() -> None:
 
 
 def test_an_engine_tells_which_registries_it_waits_for(front: Front, config: Path) -> None:
-    front.on("HEAD", "/manifests/", answer(429, {"Retry-After": "1"}), times=1)
+    front.on(None, "/manifests/", answer(429, {"Retry-After": "1"}), times=1)
     with SyncEngine(load_config(config)) as engine, ThreadPoolExecutor(1) as pool:
         assert engine.held == {}
         plan = pool.submit(engine.plan)
