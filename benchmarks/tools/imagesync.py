@@ -11,7 +11,9 @@ from benchmarks.tools.tool import Command, Job, clean_environment, write
 
 NAME = "airflow-imagesync"
 #: What is imported by `run` before it does anything.
-_ALL_MODULES = "import airflow_imagesync.cli.commands, airflow_imagesync.connections, airflow_imagesync.engine.sync"
+_ALL_MODULES = "import " + ", ".join(
+    f"airflow_imagesync.{name}" for name in ("cli.commands", "connections", "engine.sync", "engine.records_database")
+)
 
 
 @dataclass(frozen=True)
