@@ -17,14 +17,12 @@ from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.rules import AllTags, Rule, TagPattern, compile_pattern
 from airflow_imagesync.engine.comparison import Comparison, Wanted
-from airflow_imagesync.engine.failures import describe, is_temporary, missing_source, retry_time
+from airflow_imagesync.engine.failures import describe, is_temporary, retry_time
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.records import NO_RECORDS, Records
 from airflow_imagesync.engine.registries import Registries
 from airflow_imagesync.errors import NotFound
 from airflow_imagesync.registry.manifests import ManifestHead
-
-__all__ = ["Planner", "Wanted", "describe", "failed_rule", "is_temporary", "missing_source", "retry_time"]
 
 #: Comparisons that wait for a thread or are on one; each takes more memory than what comes of it.
 _SUBMITTED = 256

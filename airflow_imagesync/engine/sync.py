@@ -13,10 +13,11 @@ from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
 from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
 from airflow_imagesync.domain.rules import Rule, SyncConfig
 from airflow_imagesync.domain.timeouts import Timeouts
+from airflow_imagesync.engine.comparison import Wanted
 from airflow_imagesync.engine.copier import Copier
 from airflow_imagesync.engine.lanes import Lanes
 from airflow_imagesync.engine.later import Later
-from airflow_imagesync.engine.planner import Planner, Wanted
+from airflow_imagesync.engine.planner import Planner
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.records import NO_RECORDS, Records
 from airflow_imagesync.engine.registries import Registries

@@ -10,7 +10,8 @@ from airflow_imagesync.domain.digest import digest_of
 from airflow_imagesync.domain.plan import PairState
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.domain.rules import AllTags, ByDigest, Destination, Rule, TagPattern, Tags
-from airflow_imagesync.engine.planner import Planner, Wanted
+from airflow_imagesync.engine.comparison import Wanted
+from airflow_imagesync.engine.planner import Planner
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.registry.manifests import ManifestHead
 from airflow_imagesync.registry.tags import TagList
