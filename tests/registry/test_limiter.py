@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
@@ -88,9 +89,9 @@ def test_transfers_in_both_directions_do_not_wait_for_each_other(slots: int) -> 
         assert gauge.most[other] <= slots
 
 
-@pytest.mark.timeout(20)
-def test_who_needs_two_slots_is_not_passed_by_for_ever() -> None:
-    limiter = Limiter(2)
+@contextlib.contextmanager
+def small_requests(limiter: Limiter, threads: int) -> Iterator[None]:
+    """Have so many threads take a slot again and again meanwhile."""
     done = threading.Event()
 
     def single() -> None:
@@ -98,15 +99,22 @@ def test_who_needs_two_slots_is_not_passed_by_for_ever() -> None:
             with limiter.slot():
                 time.sleep(0.001)
 
-    threads = [threading.Thread(target=single, daemon=True) for _ in range(4)]
-    for thread in threads:
+    started = [threading.Thread(target=single, daemon=True) for _ in range(threads)]
+    for thread in started:
         thread.start()
-    for _ in range(20):
-        with hold(limiter, limiter):
-            pass
+    yield
     done.set()
-    for thread in threads:
+    for thread in started:
         thread.join()
+
+
+@pytest.mark.timeout(20)
+def test_who_needs_two_slots_is_not_passed_by_for_ever() -> None:
+    limiter = Limiter(2)
+    with small_requests(limiter, threads=4):
+        for _ in range(20):
+            with hold(limiter, limiter):
+                pass
 
 
 def test_a_slot_is_given_back_after_an_error() -> None:
@@ -330,22 +338,10 @@ def test_small_requests_may_have_all_slots() -> None:
 @pytest.mark.parametrize(("slots", "count"), [(1, 1), (1, 2), (2, 2), (3, 3)])
 def test_a_large_transfer_that_needs_all_slots_gets_them(slots: int, count: int) -> None:
     limiter = Limiter(slots)
-    done = threading.Event()
-
-    def single() -> None:
-        while not done.is_set():
-            with limiter.slot():
-                time.sleep(0.001)
-
-    threads = [threading.Thread(target=single, daemon=True) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for _ in range(10):
-        with limiter.slot(count, large=True):
-            assert limiter._in_use == slots
-    done.set()
-    for thread in threads:
-        thread.join()
+    with small_requests(limiter, threads=4):
+        for _ in range(10):
+            with limiter.slot(count, large=True):
+                assert limiter._in_use == slots
 
 
 @pytest.mark.timeout(20)
@@ -369,22 +365,10 @@ def test_small_requests_pass_a_large_transfer_only_into_the_slot_that_is_kept_fo
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_large_transfer_is_not_put_off_for_ever_by_small_requests(count: int) -> None:
     limiter = Limiter(3)
-    done = threading.Event()
-
-    def single() -> None:
-        while not done.is_set():
-            with limiter.slot():
-                time.sleep(0.001)
-
-    threads = [threading.Thread(target=single, daemon=True) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for _ in range(20):
-        with limiter.slot(count, large=True):
-            pass
-    done.set()
-    for thread in threads:
-        thread.join()
+    with small_requests(limiter, threads=6):
+        for _ in range(20):
+            with limiter.slot(count, large=True):
+                pass
 
 
 @pytest.mark.timeout(20)
