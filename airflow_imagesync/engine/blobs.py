@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 #: How often it is asked whether another task has brought a blob, in seconds.
 LOOK_EVERY = 1.0
 
+#: What the records say of a blob that they do not know.
+_UNKNOWN = KnownBlob()
+
 _Result = BlobOutcome | BaseException
 
 
@@ -54,6 +57,11 @@ class _Blob:
     unreferenced: list[BlobNeed] = field(default_factory=list)
     #: The order of that image, while it is under way.
     bringer: int | None = None
+
+    def take_unreferenced(self) -> list[BlobNeed]:
+        """Return the needs that wait for a manifest, which they do no longer."""
+        needs, self.unreferenced = self.unreferenced, []
+        return needs
 
 
 class BlobTransfers:
@@ -133,8 +141,7 @@ class BlobTransfers:
             for digest in digests:
                 blob = self._blobs.setdefault((repository.registry, digest), _Blob())
                 blob.homes[repository.path] = True
-                freed += blob.unreferenced
-                blob.unreferenced = []
+                freed += blob.take_unreferenced()
         for need in freed:
             self.bring([need])
 
@@ -146,8 +153,7 @@ class BlobTransfers:
             for blob in self._brought.pop(order, ()):
                 if blob.bringer == order:
                     blob.bringer = None
-                freed += blob.unreferenced
-                blob.unreferenced = []
+                freed += blob.take_unreferenced()
         for need in freed:
             self.bring([need])
 
@@ -366,6 +372,3 @@ class BlobTransfers:
                 # After a success they find it or mount it. After a failure each tries for itself, since what failed
                 # may be the other one's source, or its repository.
                 self.bring([follower])
-
-
-_UNKNOWN = KnownBlob()
