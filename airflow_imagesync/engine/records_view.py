@@ -88,8 +88,8 @@ class RecordsView:
         listed = list(self._rows(self._images(registry))) if self.exists else []
         by_registry = Counter(one["destination"].partition("/")[0] for one in listed)
         found = {row["registry"]: row for row in (self._rows(_counts(registry)) if self.exists else ())}
-        for name, count in by_registry.items():
-            found.setdefault(name, {"registry": name, "repositories": 0, "blobs": 0})["images"] = count
+        for name in by_registry:
+            found.setdefault(name, {"registry": name, "repositories": 0, "blobs": 0})
         return {
             "records": self.name,
             "size": self._size(),
