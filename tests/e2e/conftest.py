@@ -17,85 +17,14 @@ from tests.support import PASSWORD, USER
 from tests.support.airflow_server import AirflowServer
 from tests.support.front import Front
 
-ROOT = Path(__file__).parents[2]
+#: The DAGs that the tests run, each in a file of its name; they find the site by the variables SITE_....
+DAGS = [*Path(__file__).with_name("dags").glob("*.py"), Path(__file__).parents[2] / "dags" / "migrate_images.py"]
 #: Where secrets are planted that none of Airflow's stores, logs and reports may show.
 PLANTED = {
     "file": PASSWORD,
     "environment": "planted-in-the-environment-7Gq",
     "connection": "planted-in-a-connection-x2W",
     "token": f"identity-of-{USER}",
-}
-
-DAGS = {
-    # A whole sync, in units of two images.
-    "nightly": """
-from airflow_imagesync.dag_factory import image_sync_dag
-dag = image_sync_dag("{folder}/nightly.yaml", dag_id="nightly", images_per_unit=2, report_path="{folder}/reports")
-""",
-    "planted": """
-from airflow_imagesync.dag_factory import image_sync_dag
-dag = image_sync_dag("{folder}/planted.yaml", dag_id="planted", report_path="{folder}/reports")
-""",
-    "unset": """
-from airflow_imagesync.dag_factory import image_sync_dag
-dag = image_sync_dag("{folder}/unset.yaml", dag_id="unset", report_path="{folder}/reports")
-""",
-    "slow": """
-from airflow_imagesync.dag_factory import image_sync_dag
-dag = image_sync_dag("{folder}/slow.yaml", dag_id="slow", report_path="{folder}/reports")
-""",
-    "broken": """
-from airflow_imagesync.dag_factory import image_sync_dag
-dag = image_sync_dag("{folder}/broken.yaml", dag_id="broken")
-""",
-    # Waits without a worker for whatever takes longer than two seconds: a minute is long for a test.
-    "waiting": """
-from airflow_imagesync.dag_factory import image_sync_dag
-from airflow_imagesync.operators.image_sync import ImageSyncOperator
-ImageSyncOperator.longest_wait = 2.0
-dag = image_sync_dag(
-    "{folder}/waiting.yaml", dag_id="waiting", report_path="{folder}/reports", sync_args={{"max_wait": 600}}
-)
-""",
-    # A group between other tasks.
-    "larger": """
-from airflow.sdk import DAG, task
-from airflow_imagesync.dag_factory import image_sync_group
-
-with DAG("larger", schedule=None, params={{"wanted": True}}) as dag:
-
-    @task.short_circuit(ignore_downstream_trigger_rules=False)
-    def wanted(params):
-        return params["wanted"]
-
-    @task
-    def use_images():
-        return "used"
-
-    wanted() >> image_sync_group("{folder}/larger.yaml", group_id="images") >> use_images()
-""",
-    # The operator in somebody's own DAG.
-    "own": """
-from datetime import timedelta
-from airflow.sdk import DAG
-from airflow_imagesync.operators.image_sync import ImageSyncOperator
-
-with DAG("own", schedule=None, params={{"tag": "v1"}}) as dag:
-    ImageSyncOperator(
-        task_id="by_connections",
-        source="{{{{ conn.src.host }}}}/own/app:{{{{ params.tag }}}}",
-        destination="{htpasswd}/own/{{{{ dag.dag_id }}}}",
-        source_conn_id="src",
-        destination_conn_id="{{{{ 'd' ~ 'st' }}}}",
-    )
-    ImageSyncOperator(
-        task_id="by_file",
-        config="{folder}/own.yaml",
-        request_retries=0,
-        retries=2,
-        retry_delay=timedelta(seconds=6),
-    )
-""",
 }
 
 
@@ -197,11 +126,16 @@ def site(
                 ),
                 "AIRFLOW_CONN_REFUSED": json.dumps({**reached, "login": USER, "password": PLANTED["connection"]}),
                 "PLANTED_PASSWORD": PLANTED["environment"],
+                "SITE_FOLDER": str(folder),
+                "SITE_SOURCE": source.host,
+                "SITE_DESTINATION": destination.host,
+                "SITE_HTPASSWD": htpasswd_registry.host,
+                "SITE_FLAKY": flaky.host,
+                "SITE_FRONT": front.host,
             },
         )
-        for name, text in DAGS.items():
-            (airflow.dags / f"{name}.py").write_text(text.format(folder=folder, htpasswd=htpasswd_registry.host))
-        shutil.copy(ROOT / "dags" / "migrate_images.py", airflow.dags)
+        for path in DAGS:
+            shutil.copy(path, airflow.dags)
         with airflow:
             airflow.request(
                 "POST",
@@ -213,7 +147,7 @@ def site(
                     "extra": json.dumps({"insecure": True, "identity_token": PLANTED["token"]}),
                 },
             )
-            known_dags = set(DAGS) - {"broken"} | {"migrate_images"}
+            known_dags = {path.stem for path in DAGS} - {"broken"}
             airflow.wait_for(lambda: _dag_ids(airflow) == known_dags, "the DAGs to be parsed")
             yield Site(airflow, folder, source, destination, htpasswd_registry, token_registry, flaky, front)
 
