@@ -26,6 +26,7 @@ changing anything. Messages carry no query string, token or password.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -49,16 +50,21 @@ class Problem:
     """One mistake in a configuration, with its place.
 
     ``file`` is the path as the user gave it, or None for text that came from no file; ``rule`` the 0-based
-    position of the rule, or None where none applies; ``field`` the key at fault, or None.
+    position of the rule, or None where none applies; ``field`` the key at fault, or None; ``line`` the line where
+    it stands, counted from 1, or None where that is not known (not compared: one mistake can be written in many
+    ways).
     """
 
     message: str
     file: str | None = None
     rule: int | None = None
     field: str | None = None
+    line: int | None = dataclasses.field(default=None, compare=False)
 
     def __str__(self) -> str:
         place = [self.file] if self.file else []
+        if self.line is not None:
+            place.append(f"line {self.line}")
         if self.rule is not None:
             place.append(f"rule {self.rule}")
         if self.field:
@@ -88,9 +94,21 @@ class SyncCancelled(ImageSyncError):
 
 
 class ImagesFailed(ImageSyncError):
-    """Some images of a task could not be copied; at least one of them may succeed in another try."""
+    """Some images of a task could not be copied; at least one of them may succeed in another try.
+
+    ``retry_at`` is when the last of those may be repeated that a registry wants to be waited for, in POSIX seconds, or
+    None; ``only_time`` says that all that may succeed are such.
+    """
 
     temporary = True
+
+    def __init__(self, message: str, *, retry_at: float | None = None, only_time: bool = False) -> None:
+        super().__init__(message)
+        self.retry_at = retry_at
+        self.only_time = only_time
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args, {"retry_at": self.retry_at, "only_time": self.only_time}
 
 
 class RecordsUnusable(ImageSyncError):

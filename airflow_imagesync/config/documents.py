@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_imagesync.config.json_text import looks_like_json, read_json
+from airflow_imagesync.config.json_text import looks_like_json, read_json, without_comments
 from airflow_imagesync.config.plain import MalformedText, check_characters
 from airflow_imagesync.config.yaml_text import read_yaml
 from airflow_imagesync.errors import ConfigError, Problem
@@ -60,6 +60,28 @@ def parse_document(text: str, *, name: str | None = None, suffix: str = "") -> o
     if document is None:
         raise _failure(name, "found nothing, expected a configuration")
     return document
+
+
+def check_text(text: str, *, name: str | None = None) -> None:
+    """Raise ConfigError when `text`, called `name`, has half a character in it."""
+    try:
+        check_characters(text)
+    except MalformedText as error:
+        raise _failure(name, str(error)) from None
+
+
+def with_lines(document: object, text: str) -> object:
+    """Return `document`, which was read from `text`, so that it knows its lines where they can be told.
+
+    JSON without comments is YAML, but for rare texts, and YAML's reader knows the lines.
+    """
+    if not looks_like_json(text):
+        return document
+    try:
+        lined = read_yaml(without_comments(text))
+    except MalformedText:
+        return document
+    return lined if lined == document else document
 
 
 def _failure(name: str | None, message: str) -> ConfigError:

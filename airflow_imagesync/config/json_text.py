@@ -12,14 +12,14 @@ from airflow_imagesync.config.plain import MAX_DEPTH, MalformedText, Odd, Table,
 
 # Possessive and atomic, because a row of slashes can be cut into comments in very many ways.
 _BLANKS = r"(?:\s++|//[^\n]*+|(?>/\*.*?\*/))*+"
-_START = re.compile(rf'{_BLANKS}\{{{_BLANKS}["}}]', re.DOTALL)
+_START = re.compile(rf'{_BLANKS}(?:[\[{{]{_BLANKS})++["\]}}]', re.DOTALL)
 _STRING = r'("(?:\\.|[^"\\])*")'
 _COMMENT = re.compile(_STRING + r"|//[^\n]*|/\*.*?\*/", re.DOTALL)
 _LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[\]}])", re.DOTALL)
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether `text` begins with a brace and a quote; YAML's own style would leave the quote away."""
+    """Whether `text` begins with a brace or bracket and a quote; YAML's own style would leave the quote away."""
     return _START.match(text) is not None
 
 
@@ -29,6 +29,11 @@ def read_json(text: str) -> object:
         return _read(text)
     except RecursionError:
         raise MalformedText(f"values are nested more than {MAX_DEPTH} deep") from None
+
+
+def without_comments(text: str) -> str:
+    """Return `text` with blanks in the place of comments and last commas, so that every position stays."""
+    return _LAST_COMMA.sub(_blank, _COMMENT.sub(_blank, text))
 
 
 def _read(text: str) -> object:
@@ -42,9 +47,8 @@ def _read(text: str) -> object:
         found = error
     # jsonc takes comments out together with their line ends, so its positions are not those of the text. With
     # blanks in the place of comments the plain parser stumbles over the same mistake, at the right place.
-    blanked = _LAST_COMMA.sub(_blank, _COMMENT.sub(_blank, text))
     try:
-        json.loads(blanked)
+        json.loads(without_comments(text))
     except json.JSONDecodeError as error:
         raise MalformedText(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     raise MalformedText(f"not JSON: {found.msg}")

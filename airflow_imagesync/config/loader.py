@@ -10,9 +10,11 @@ from pathlib import Path
 from airflow_imagesync.config import shapes
 from airflow_imagesync.config.advice import advice, hub_aliases
 from airflow_imagesync.config.defaults import Overrides, read_settings
-from airflow_imagesync.config.documents import parse_document, read_document
+from airflow_imagesync.config.documents import check_text, parse_document, read_document, with_lines
 from airflow_imagesync.config.environment import Environment
+from airflow_imagesync.config.line_text import looks_like_lines
 from airflow_imagesync.config.logins import LoginReader
+from airflow_imagesync.config.places import Places
 from airflow_imagesync.config.rules import RuleReader, find_conflicts
 from airflow_imagesync.config.shapes import Parts
 from airflow_imagesync.domain.rules import DEFAULT_CONCURRENCY, DEFAULT_RETRIES, SyncConfig
@@ -69,10 +71,12 @@ def parse_config(
     overrides: Overrides | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> SyncConfig:
-    """Return the configuration in `text`, YAML or JSON: a whole one, or image-syncer's ``images`` alone.
+    """Return the configuration in `text`: a whole one, or rules alone.
 
-    Problems call the text `name`. A ``ca_file`` must be an absolute path. Raises ConfigError with every
-    mistake found.
+    That is YAML, JSON, or one ``source destination`` a line, where the first line that says something begins with a
+    name and no colon is behind it. Rules alone, as YAML or JSON, are image-syncer's ``images``, a list of rules, of
+    pairs ``[source, destination]`` or of texts ``source destination``, or one rule. Problems call the text `name`. A
+    ``ca_file`` must be an absolute path. Raises ConfigError with every mistake found.
     """
     return read_text(text, name=name, overrides=overrides, environ=environ).checked()
 
@@ -100,14 +104,34 @@ def read_text(
     name: str | None = None,
     overrides: Overrides | None = None,
     environ: Mapping[str, str] | None = None,
+    may_be_empty: bool = False,
 ) -> ReadResult:
-    """Return what `parse_config` would, with the mistakes beside it instead of raised."""
+    """Return what `parse_config` would, with the mistakes beside it instead of raised.
+
+    `may_be_empty` is whether an empty list or mapping means that there is nothing to do, instead of a mistake; an
+    empty text is one always.
+    """
     environment = Environment(os.environ if environ is None else environ)
+    text = text.removeprefix("\ufeff")
+    document: object = None
     try:
-        parts = shapes.form_text(parse_document(text, name=name), name)
+        if looks_like_lines(text):
+            check_text(text, name=name)
+            parts = shapes.line_text(text, name)
+        else:
+            document = parse_document(text, name=name)
+            parts = shapes.form_text(document, name, may_be_empty=may_be_empty)
     except ConfigError as error:
         return ReadResult(SyncConfig(), error.problems)
-    return _assemble(parts, None, overrides or Overrides(), environment)
+    result = _assemble(parts, None, overrides or Overrides(), environment)
+    if not result.problems or not (parts.one_a_line or "\n" in text.strip()):
+        return result  # one line of YAML or JSON holds everything, so that its number says nothing
+    if not parts.one_a_line:
+        document = with_lines(document, text)
+        parts = shapes.form_text(document, name, may_be_empty=may_be_empty)
+    places = Places(document, parts)
+    problems = sorted(map(places.told, result.problems), key=lambda problem: problem.line or 0)
+    return replace(result, problems=tuple(problems))
 
 
 def check_syntax(
@@ -156,7 +180,7 @@ def _assemble(parts: Parts, folder: Path | None, overrides: Overrides, environme
     rule_reader = RuleReader(settings.for_all, file=parts.file, environment=environment)
     read = [rule_reader.read(index, value) for index, value in enumerate(parts.rules)]
     rules = tuple(rule for rule in read if rule is not None)
-    conflicts = list(find_conflicts(rules, file=parts.file))
+    conflicts = list(find_conflicts(rules, file=parts.file, called=parts.called))
     problems = (
         *parts.problems,
         *login_reader.problems,

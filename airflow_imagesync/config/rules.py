@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from airflow_imagesync.config.defaults import ForAllRules, parse_platforms
 from airflow_imagesync.config.environment import Environment, unset_message
+from airflow_imagesync.config.plain import Malformed
 from airflow_imagesync.config.schema import RuleEntry, read_entry
 from airflow_imagesync.domain.notation import (
     check_destination,
@@ -43,6 +44,9 @@ class RuleReader:
 
         None where it has a mistake, or variables of an environment that is not known yet.
         """
+        if isinstance(value, Malformed):
+            self._problem(index, None, value.message)
+            return None
         before = len(self.problems)
         entry, wrong = read_entry(RuleEntry, value)
         for key, message in wrong:
@@ -136,11 +140,12 @@ class RuleReader:
         return self._for_all.platforms or own
 
 
-def find_conflicts(rules: Iterable[Rule], *, file: str | None) -> Iterator[Problem]:
+def find_conflicts(rules: Iterable[Rule], *, file: str | None, called: Callable[[int], str]) -> Iterator[Problem]:
     """Yield a problem for each two rules, or one, that send different things to one destination tag.
 
     Only tags that are written down are compared; what a listing brings is compared when it is known. The same
-    image to the same tag in two rules is no mistake: whoever plans does it once, for the first of them.
+    image to the same tag in two rules is no mistake: whoever plans does it once, for the first of them. `called`
+    gives what to call the rule at a position.
     """
     first: dict[ImageReference, tuple[Rule, ImageReference]] = {}
     told: set[tuple[int, int]] = set()
@@ -154,7 +159,7 @@ def find_conflicts(rules: Iterable[Rule], *, file: str | None) -> Iterator[Probl
             if (other.index, rule.index) in told:
                 continue
             if source != other_source:
-                where = "" if other is rule else f"rule {other.index} and rule {rule.index} differ: "
+                where = "" if other is rule else f"{called(other.index)} and {called(rule.index)} differ: "
                 message = (
                     f"{where}{other_source} and {source} both go to {destination}; "
                     "expected one source for a destination tag"
@@ -162,7 +167,7 @@ def find_conflicts(rules: Iterable[Rule], *, file: str | None) -> Iterator[Probl
                 yield Problem(message, file=file, rule=rule.index, field="destination")
             elif set(rule.platforms) != set(other.platforms):
                 message = (
-                    f"rule {other.index} and rule {rule.index} copy {source} to {destination} with different "
+                    f"{called(other.index)} and {called(rule.index)} copy {source} to {destination} with different "
                     "platforms; expected the same"
                 )
                 yield Problem(message, file=file, rule=rule.index, field="platforms")

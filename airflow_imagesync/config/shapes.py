@@ -2,16 +2,18 @@
 
 Native: ``registries``, ``defaults``, ``rules`` in one file. Image-syncer's: ``auth`` and ``images`` in one
 file, ``defaults`` beside them; or a file that is the ``auth`` mapping and one that is the ``images`` mapping.
+A text that is no file may also be rules alone: that mapping, a list, or one rule.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from airflow_imagesync.config.plain import Table
+from airflow_imagesync.config.line_text import read_lines
+from airflow_imagesync.config.plain import Listing, Table, lines_of
+from airflow_imagesync.config.rule_lists import listed_rules
 from airflow_imagesync.config.schema import describe, listing, shown_key, unknown_key
 from airflow_imagesync.errors import Problem
 
@@ -21,6 +23,7 @@ _DEFAULTS = "defaults"
 _KEYS = (*_NATIVE, _DEFAULTS, *_ANCESTOR)
 # What only names of registries and images have in them.
 _NAME = re.compile(r"[/:.]")
+_NO_RULES = "found no rules, expected at least one"
 # Where a file's own keys are names of registries or images, only what can't be one is an extension.
 _EXTENSION = re.compile(r"x-[^./:@]*")
 
@@ -31,7 +34,8 @@ class Parts:
 
     ``registries`` holds what was under ``registries`` or ``auth``, in the file ``registries_file``; problems
     call it ``registries_key``. ``defaults`` is None where there are none. ``rules`` are mappings as in the
-    native form, whatever the shape was; they and the defaults come from ``file``.
+    native form, whatever the shape was, or Malformed; they and the defaults come from ``file``. ``one_a_line`` is
+    for rules that are a line each, whose number is then what they are called by.
     """
 
     file: str | None = None
@@ -39,16 +43,24 @@ class Parts:
     registries_file: str | None = None
     registries_key: str = "auth"
     defaults: object = None
-    rules: list[object] = field(default_factory=list)
+    rules: Listing = field(default_factory=Listing)
+    one_a_line: bool = False
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, message: str, key: str | None = None) -> None:
         """Note a mistake in ``file``."""
         self.problems.append(Problem(message, file=self.file, field=shown_key(key) if key else None))
 
+    def called(self, index: int) -> str:
+        """Return what to call the rule at a position in a message."""
+        return f"line {self.rules.lines[index]}" if self.one_a_line else f"rule {index}"
 
-def one_file(document: object, file: str | None) -> Parts:
-    """Take a whole configuration apart, in either spelling."""
+
+def one_file(document: object, file: str | None, *, may_be_empty: bool = False) -> Parts:
+    """Take a whole configuration apart, in either spelling.
+
+    `may_be_empty` is whether an empty list or mapping of rules means that there are none, instead of a mistake.
+    """
     parts = Parts(file, registries_file=file)
     if not isinstance(document, Table):
         parts.problem(f"found {describe(document)}, expected a mapping with rules, or with auth and images")
@@ -67,10 +79,11 @@ def one_file(document: object, file: str | None) -> Parts:
         parts.registries_key = "registries"
         parts.rules = _rules(values.get("rules"), parts)
     else:
-        parts.rules = _images(_table(values.get("images"), "images", parts).pairs)
+        parts.rules = _images(_table(values.get("images"), "images", parts))
     parts.registries = _table(values.get(parts.registries_key), parts.registries_key, parts)
-    if not parts.rules and not parts.problems:
-        parts.problem("found no rules, expected at least one", "images" if ancestor else "rules")
+    key = "images" if ancestor else "rules"
+    if not (parts.rules or parts.problems or (may_be_empty and values.get(key) is not None)):
+        parts.problem(_NO_RULES, key)
     return parts
 
 
@@ -79,7 +92,7 @@ def pair(auth: object, auth_file: str | None, images: object, images_file: str |
     parts = Parts(images_file, registries_file=auth_file)
     if auth is not None:
         if isinstance(auth, Table):
-            parts.registries = Table(tuple(_without_extensions(auth.pairs)))
+            parts.registries = _without_extensions(auth)
         else:
             message = f"found {describe(auth)}, expected a mapping of registries to their logins"
             parts.problems.append(Problem(message, file=auth_file))
@@ -90,13 +103,29 @@ def pair(auth: object, auth_file: str | None, images: object, images_file: str |
     return parts
 
 
-def form_text(document: object, name: str | None) -> Parts:
-    """Take apart what one text holds: a whole configuration, or image-syncer's ``images`` mapping alone."""
-    if not isinstance(document, Table) or any(_is_part(key, value) for key, value in document.pairs):
-        return one_file(document, name)
+def form_text(document: object, name: str | None, *, may_be_empty: bool = False) -> Parts:
+    """Take apart what one text holds: a whole configuration, or rules alone.
+
+    Rules alone are image-syncer's ``images`` mapping, a list, or one rule of the native form. For `may_be_empty` see
+    `one_file`.
+    """
     parts = Parts(name, registries_file=name)
-    _bare_images(document, parts)
+    if isinstance(document, list):
+        parts.rules = listed_rules(document)
+    elif isinstance(document, Table) and {"source", "destination"} <= {key for key, _ in document.pairs}:
+        parts.rules = Listing([document], document.lines[:1])
+    elif not isinstance(document, Table) or any(_is_part(key, value) for key, value in document.pairs):
+        return one_file(document, name, may_be_empty=may_be_empty)
+    elif document.pairs:
+        _bare_images(document, parts)
+    if not (parts.rules or parts.problems or may_be_empty):
+        parts.problem(_NO_RULES)
     return parts
+
+
+def line_text(text: str, name: str | None) -> Parts:
+    """Take apart a text with one rule a line."""
+    return Parts(name, registries_file=name, rules=read_lines(text), one_a_line=True)
 
 
 def _is_part(key: object, value: object) -> bool:
@@ -134,22 +163,24 @@ def _top_level(document: Table, parts: Parts) -> dict[str, object]:
 
 def _bare_images(images: Table, parts: Parts) -> None:
     """Fill in `parts` from a mapping of sources to destinations, beside which defaults may stand."""
-    rows = []
-    for key, value in _without_extensions(images.pairs):
+    rows: list[tuple[object, object]] = []
+    lines = []
+    for key, value, line in _without_extensions(images).lined_pairs:
         if key != _DEFAULTS or not isinstance(value, Table):
             rows.append((key, value))
+            lines.append(line)
         elif parts.defaults is not None:
             parts.problem(f"the key {_DEFAULTS!r} is there twice; expected once", _DEFAULTS)
         else:
             parts.defaults = value
-    parts.rules = _images(rows)
+    parts.rules = _images(Table(tuple(rows), tuple(lines)))
     if any(key in _KEYS and isinstance(value, (list, Table)) for key, value in rows):
         parts.problem(
             "this looks like a whole configuration, expected nothing but a mapping of sources to destinations"
         )
-        parts.rules = []
+        parts.rules = Listing()
     elif not rows:
-        parts.problem("found no rules, expected at least one")
+        parts.problem(_NO_RULES)
 
 
 def _table(value: object, key: str, parts: Parts) -> Table:
@@ -161,17 +192,23 @@ def _table(value: object, key: str, parts: Parts) -> Table:
     return Table()
 
 
-def _rules(value: object, parts: Parts) -> list[object]:
+def _rules(value: object, parts: Parts) -> Listing:
     if isinstance(value, list):
-        return value
+        return Listing(value, lines_of(value))
     if value is not None:
         parts.problem(f"found {describe(value)}, expected a list of rules", "rules")
-    return []
+    return Listing()
 
 
-def _images(pairs: Iterable[tuple[object, object]]) -> list[object]:
-    return [Table((("source", source), ("destination", destination))) for source, destination in pairs]
+def _images(images: Table) -> Listing:
+    rules = [Table((("source", source), ("destination", destination))) for source, destination in images.pairs]
+    return Listing(rules, images.lines)
 
 
-def _without_extensions(pairs: Iterable[tuple[object, object]]) -> Iterable[tuple[object, object]]:
-    return [pair for pair in pairs if not (isinstance(pair[0], str) and _EXTENSION.fullmatch(pair[0]))]
+def _without_extensions(table: Table) -> Table:
+    kept = [
+        (key, value, line)
+        for key, value, line in table.lined_pairs
+        if not (isinstance(key, str) and _EXTENSION.fullmatch(key))
+    ]
+    return Table(tuple((key, value) for key, value, _ in kept), tuple(line for _, _, line in kept))

@@ -1,4 +1,4 @@
-"""YAML turned into plain data, repeated keys kept, with bounds on nesting and on what aliases repeat.
+"""YAML turned into plain data with its lines, repeated keys kept, with bounds on nesting and on what aliases repeat.
 
 Built from the parser's events: PyYAML's own composer recurses, in C without a limit, so that a deeply nested
 text would end the process.
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from airflow_imagesync.config.plain import MAX_DEPTH, MalformedText, Odd, Table
+from airflow_imagesync.config.plain import MAX_DEPTH, Listing, MalformedText, Odd, Table
 
 # The one of PyYAML's loaders that is written in C, where it was built with libyaml.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -22,13 +22,18 @@ _MAX_VALUES = 5_000_000
 _MAX_BITS = 256
 _TAG = "tag:yaml.org,2002:"
 _TAGGED = Odd("a value with a YAML tag (!name)")
+# A pair of a mapping and the line of its key.
+_Lined = tuple[tuple[object, object], int | None]
 
 
 def read_yaml(text: str) -> object:
-    """Return the data of the one document in `text`, mappings as Table; raise MalformedText."""
+    """Return the data of the one document in `text`, mappings as Table, lists as Listing; raise MalformedText."""
     try:
         return _Reader(text).read()
     except yaml.MarkedYAMLError as error:
+        if error.context == "while scanning a simple key":
+            # Found out at the end of the next line, or of the text.
+            raise _malformed(error.context_mark, "not YAML: a key without a colon behind it") from None
         # PyYAML's Python code quotes the document, which is what may not be shown.
         parts = [re.sub(r"'.*'|\".*\"", "...", part) for part in (error.context, error.problem) if part]
         raise _malformed(error.problem_mark or error.context_mark, f"not YAML: {', '.join(parts)}") from None
@@ -51,11 +56,15 @@ _MERGE = _Merge()
 
 @dataclass(slots=True)
 class _Frame:
-    """A list or mapping that is being read; a mapping's keys and values alternate in ``items``."""
+    """A list or mapping that is being read; a mapping's keys and values alternate in ``items``.
+
+    ``lines`` are those on which the items begin.
+    """
 
     event: Any
     count_before: int
     items: list[object] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
 
     @property
     def is_mapping(self) -> bool:
@@ -142,6 +151,7 @@ class _Reader:
             )
         if self._frames:
             self._frames[-1].items.append(value)
+            self._frames[-1].lines.append(event.start_mark.line + 1)
         else:
             self._document = value
 
@@ -174,15 +184,16 @@ def _collection(frame: _Frame) -> object:
     if frame.event.tag not in (None, "!", f"{_TAG}{'map' if frame.is_mapping else 'seq'}"):
         return _TAGGED
     if not frame.is_mapping:
-        return frame.items
+        return Listing(frame.items, frame.lines)
     merged: list[Table] = []
-    own: list[tuple[object, object]] = []
-    for key, value in zip(frame.items[::2], frame.items[1::2], strict=True):
+    own: list[_Lined] = []
+    for key, value, line in zip(frame.items[::2], frame.items[1::2], frame.lines[::2], strict=True):
         if isinstance(key, _Merge):
             merged += _tables(value, frame)
         else:
-            own.append((key if not isinstance(key, (list, Table)) else Odd("a list or mapping"), value))
-    return Table((*_without(merged, (key for key, _ in own)), *own))
+            own.append(((key if not isinstance(key, (list, Table)) else Odd("a list or mapping"), value), line))
+    pairs = [*_without(merged, (key for (key, _), _ in own)), *own]
+    return Table(tuple(pair for pair, _ in pairs), tuple(line for _, line in pairs))
 
 
 def _tables(value: object, frame: _Frame) -> Iterable[Table]:
@@ -193,9 +204,9 @@ def _tables(value: object, frame: _Frame) -> Iterable[Table]:
         yield table
 
 
-def _without(tables: list[Table], taken: Iterable[object]) -> Iterable[tuple[object, object]]:
+def _without(tables: list[Table], taken: Iterable[object]) -> Iterable[_Lined]:
     """Yield the pairs of `tables` whose key is not `taken`, and in no earlier one of the tables."""
     seen = set(taken)
     for table in tables:
-        yield from [(key, value) for key, value in table.pairs if key not in seen]
+        yield from [one for one in zip(table.pairs, table.lines, strict=True) if one[0][0] not in seen]
         seen.update(key for key, _ in table.pairs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -19,12 +20,35 @@ def said(value: object) -> str | None:
     """
     Return the text that an argument came out as; None when it says nothing.
 
+    A list or mapping, such as what another task returned, comes out as JSON.
+
     :param value: the argument: a text, or what a template that gives native objects made of one
+    :raises ConfigError: for a list or mapping with something in it that JSON can't say
     """
     if value is None or isinstance(value, str):
         text = (value or "").strip()
         return None if text in ("", "None") else value
-    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    if not isinstance(value, (Mapping, Sequence)) or isinstance(value, (bytes, bytearray)):
+        return str(value)
+    try:
+        return json.dumps(value, default=_plain)
+    except ConfigError:  # which is a ValueError, too
+        raise
+    except TypeError:
+        raise ConfigError("found a key that is no text in a mapping, expected texts as keys") from None
+    except (ValueError, RecursionError):
+        raise ConfigError("found a list or mapping inside of itself, expected plain lists and mappings") from None
+
+
+def _plain(value: object) -> object:
+    """Return what JSON can say of a value that is neither a list nor a dict; raise ConfigError where it can't."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return list(value)  # such as what a mapped task returned
+    if isinstance(value, PurePath):
+        return str(value)
+    raise ConfigError(f"found a {type(value).__name__} in a list or mapping, expected texts, numbers, lists, mappings")
 
 
 def as_bool(value: object, name: str) -> bool:

@@ -31,13 +31,15 @@ def parse_open_rules(text: str, name: str, overrides: Overrides) -> SyncConfig:
     What the worker's environment holds is not for its author to send anywhere, and what they write is stored in plain
     text.
 
-    :param text: YAML or JSON
+    An empty list or mapping means that there is nothing to do: so says a task before this one.
+
+    :param text: YAML, JSON or one ``source destination`` a line, see parse_config
     :param name: what problems call it
     :param overrides: what is said on top of it
     :raises ConfigError: for every mistake in it, and for what it must not say
     """
     environ = {key: os.environ[key] for key in _OPEN_VARIABLES if key in os.environ}
-    result = read_text(text, name=name, overrides=overrides, environ=environ)
+    result = read_text(text, name=name, overrides=overrides, environ=environ, may_be_empty=True)
     _check(result.config, name)  # before the mistakes, which say what files there are
     try:
         return result.checked()

@@ -103,6 +103,7 @@ def test_json(text: str, expected: object) -> None:
         pytest.param("a: [", "line 2, column 1: not YAML", id="open list"),
         pytest.param("a: b\n c: d", "line 2, column 3: not YAML", id="indentation"),
         pytest.param("a: b: c", "line 1, column 5: not YAML", id="two colons"),
+        pytest.param("a: b\nc d\ne: f", "line 2, column 1: not YAML: a key without a colon behind it", id="no colon"),
         pytest.param("a: b\n\tc: d", "line 2, column 1: not YAML", id="tab"),
         pytest.param("a: *b", r"line 1, column 4: an alias \(\*name\) without its anchor", id="alias without anchor"),
         pytest.param("a: &x [*x]", "line 1, column 8: an alias stands inside of what it repeats", id="endless alias"),
@@ -187,6 +188,9 @@ def test_aliases_can_not_be_used_to_exhaust_memory() -> None:
         ("a", "{'a': 'b'}", [("a", "b")]),
         ("a", '/**/ { // x\n"a": "b"}', [("a", "b")]),
         ("a", "{ /**/ }", []),
+        ("a", "[ /**/ ]", ["list"]),
+        ("a", '[{ // x\n"a": "b"}]', ["list", [("a", "b")]]),
+        ("a", "[{'a': 'b'}, a]", ["list", [("a", "b")], "a"]),
     ],
 )
 def test_suffix_or_text_decides_the_format(tmp_path: Path, name: str, content: str, expected: object) -> None:

@@ -141,9 +141,9 @@ def test_text(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param("[]", ["found an empty list, expected a mapping with rules, or with auth and images"], id="list"),
+        pytest.param("[]", ["found no rules, expected at least one"], id="list"),
         pytest.param(
-            "text", ["found the text 'text', expected a mapping with rules, or with auth and images"], id="text"
+            "'text'", ["found the text 'text', expected a mapping with rules, or with auth and images"], id="text"
         ),
         pytest.param("{}", ["found no rules, expected at least one"], id="nothing"),
         pytest.param("rules: []", ["rules: found no rules, expected at least one"], id="no rules"),
@@ -156,13 +156,13 @@ def test_text(text: str, expected: list[str]) -> None:
         pytest.param("images: [a]", ["images: found a list, expected a mapping"], id="images as list"),
         pytest.param(
             "registries: []\nrules: [{source: a, destination: b.io/b}]",
-            ["registries: found an empty list, expected a mapping"],
+            ["line 1, registries: found an empty list, expected a mapping"],
             id="registries as list",
         ),
         pytest.param("rulez: [{source: a}]", ["rulez: unknown key 'rulez'; did you mean 'rules'?"], id="misspelt"),
         pytest.param(
             "rules: [{source: a, destination: b.io/b}]\nfoo: 1",
-            ["foo: unknown key 'foo'; expected registries, rules, defaults, auth or images"],
+            ["line 2, foo: unknown key 'foo'; expected registries, rules, defaults, auth or images"],
             id="unknown",
         ),
         pytest.param(
@@ -172,22 +172,22 @@ def test_text(text: str, expected: list[str]) -> None:
         ),
         pytest.param(
             "images: {a: b.io/b}\nimages: {a: b.io/c}",
-            ["images: the key 'images' is there twice; expected once"],
+            ["line 2, images: the key 'images' is there twice; expected once"],
             id="twice",
         ),
         pytest.param(
             "images: {}\nrules: []",
-            [f"images: 'images' and 'rules' stand in one file; {EITHER}"],
+            [f"line 1, images: 'images' and 'rules' stand in one file; {EITHER}"],
             id="both spellings",
         ),
         pytest.param(
             "auth: {}\nrules: [{source: a, destination: b.io/b}]",
-            [f"auth: 'auth' and 'rules' stand in one file; {EITHER}"],
+            [f"line 1, auth: 'auth' and 'rules' stand in one file; {EITHER}"],
             id="auth with rules",
         ),
         pytest.param(
             "defaults: {}\ndefaults: {}\na: b.io/b",
-            ["defaults: the key 'defaults' is there twice; expected once"],
+            ["line 2, defaults: the key 'defaults' is there twice; expected once"],
             id="defaults twice",
         ),
         pytest.param(
