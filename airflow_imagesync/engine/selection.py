@@ -47,7 +47,7 @@ def select_platforms(client: RegistryClient, path: str, root: Manifest, filters:
     selection = _Selection(client, path, filters)
     kept = selection.reduce(root, depth=1)
     if kept is None or (selection.seen and not selection.matched):
-        has = _listed(selection.seen)
+        has = listed_platforms(selection.seen)
         raise UnsupportedContent(
             f"{client.registry}/{path}@{root.digest} has nothing for {', '.join(map(str, filters))}; "
             f"its platforms: {has}"
@@ -55,7 +55,14 @@ def select_platforms(client: RegistryClient, path: str, root: Manifest, filters:
     return Selected(kept, selection.rewritten)
 
 
-def _listed(platforms: Iterable[Platform]) -> str:
+def platforms_of(client: RegistryClient, path: str, root: Manifest) -> list[Platform]:
+    """Return the platforms that `root`, an image of the repository `path`, says it is for; raise what is answered."""
+    selection = _Selection(client, path, ())
+    selection.reduce(root, depth=1)
+    return selection.seen
+
+
+def listed_platforms(platforms: Iterable[Platform]) -> str:
     """Return what an image says of its platforms, some of them if they are many."""
     names = sorted({str(one) for one in platforms})
     shown = [quoted(one).strip("'") for one in names[:_MAX_LISTED]]

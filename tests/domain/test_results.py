@@ -34,7 +34,7 @@ def result(number: int, images: list[ImageResult]) -> dict[str, object]:
 def join(plan: Plan, units: list[Unit], results: list[dict[str, object]]) -> SyncReport:
     documents = json.loads(json.dumps([unit.dump() for unit in units]))
     rows = json.loads(json.dumps(unchanged_rows(plan, units)))
-    return join_results(documents, rows, results, task_id="sync", seconds=1.5)
+    return join_results(documents, rows, results, lost=lambda number: f"sync[{number}] is lost", seconds=1.5)
 
 
 def names(report: SyncReport) -> list[str]:
@@ -64,7 +64,7 @@ def test_a_task_that_left_no_result_is_listed_with_its_images() -> None:
     report = join(PLAN, UNITS, [result(number, copied(UNITS[number])) for number in (0, 2)])
     assert names(report)[2] == "one:v3 failed"
     assert report.failed[0].temporary
-    assert "the task sync[1] left no result" in (report.failed[0].error or "")
+    assert "sync[1] is lost" in (report.failed[0].error or "")
 
 
 def test_a_result_of_another_plan_is_not_taken_for_this_ones() -> None:

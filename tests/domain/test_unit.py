@@ -175,3 +175,26 @@ def test_a_plan_costs_less_than_a_kilobyte_an_image() -> None:
     plan = Plan(tuple(tags(0, name, *(f"v1.{number}-release-candidate.12345678" for number in range(500)))))
     dumped = json.dumps([unit.dump() for unit in cut_units(plan, rules)])
     assert len(dumped) < 500 * 1024
+
+
+def test_a_pilot_is_in_units_of_its_own_that_come_first() -> None:
+    rules = rules_of(rule("one", "one"), rule("two", "two"))
+    plan = Plan((*tags(0, "one", "v1", "v2", "v3"), *tags(1, "two", "v1", "v2")))
+    units = cut_units(plan, rules, pilot={1, 4})
+    assert [(unit.number, unit.pilot, [one.position for one in unit.images]) for unit in units] == [
+        (0, True, [1]),
+        (1, True, [4]),
+        (2, False, [0, 2]),
+        (3, False, [3]),
+    ]
+    assert [Unit.load(json.loads(json.dumps(unit.dump()))).number for unit in units] == [0, 1, 2, 3]
+    # As many for each of both: they are mapped one after the other.
+    packed = cut_units(plan, rules, pilot={1, 4}, max_units=1)
+    assert [[one.position for one in unit.images] for unit in packed] == [[1, 4], [0, 2, 3]]
+
+
+def test_rules_that_must_be_planned_again_are_no_pilot() -> None:
+    rules = rules_of(rule("one", "same"), rule("two", "same"))
+    plan = Plan((pair(0, "one:v1", "same:v1"), pair(1, "two:v1", "same:v1")))
+    (unit,) = cut_units(plan, rules, pilot={0, 1})
+    assert (unit.pilot, unit.whole, unit.size) == (False, (0, 1), 2)

@@ -7,7 +7,6 @@ import yaml
 from markdown_it import MarkdownIt  # comes with rich
 
 from airflow_imagesync.domain import render
-from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
 from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
 
 ONE, TWO = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
@@ -31,32 +30,6 @@ COPIED = result(
 SAME = result("same", ResultState.SAME, source_digest=ONE, digest=ONE)
 FAILED = result("failed", ResultState.FAILED, source_digest=ONE, error="HTTP 500 from b.io", seconds=0.5)
 REPORT = SyncReport((COPIED, SAME, FAILED), 61.0)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1024**2 - 1, "1.0 MiB"),
-        (3 * 1024**3 // 2, "1.5 GiB"),
-    ],
-)
-def test_human_bytes(count: int, text: str) -> None:
-    assert render.human_bytes(count) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (125.4, "2 min 05 s"), (3725, "1 h 02 min")],
-)
-def test_human_seconds(seconds: float, text: str) -> None:
-    assert render.human_seconds(seconds) == text
-
-
-def test_one_line_leaves_nothing_that_a_terminal_obeys() -> None:
-    assert render.one_line("a\n\tb \x1b[31mred\x07 \u202e\udc80") == "a b \\x1b[31mred\\x07 \\u202e\\udc80"
 
 
 def test_text_names_failures_first_and_counts_what_is_the_same() -> None:
@@ -217,44 +190,3 @@ def test_success_list_has_what_was_copied_and_nothing_else() -> None:
 
 def test_success_list_of_nothing_is_an_empty_mapping() -> None:
     assert yaml.safe_load(render.success_text(SyncReport(), as_json=False)) == {}
-
-
-PLAN = Plan(
-    (
-        ImagePair(0, "a.io/x:1", "b.io/x:1", PairState.NEW, ONE, None, TWO),
-        ImagePair(0, "a.io/x:2", "b.io/x:2", PairState.CHANGED, ONE, TWO),
-        ImagePair(0, "a.io/x:3", "b.io/x:3", PairState.SAME, ONE, ONE),
-        ImagePair(1, "a.io/gone", "b.io/gone", PairState.FAILED, error="no such | repository", whole_rule=True),
-    ),
-    ("rule 2 matches nothing",),
-)
-
-
-def test_plan_text() -> None:
-    assert render.plan_text(PLAN).splitlines() == [
-        "FAILED a.io/gone -> b.io/gone",
-        "    no such | repository",
-        "NEW a.io/x:1 -> b.io/x:1",
-        f"    {ONE}",
-        f"    digest changes: platform filter ({TWO})",
-        "CHANGED a.io/x:2 -> b.io/x:2",
-        f"    {ONE}, replaces {TWO}",
-        "rule 2 matches nothing",
-        "4 images: 1 new, 1 changed, 1 same, 1 failed",
-    ]
-
-
-def test_plan_markdown_and_document() -> None:
-    markdown = render.plan_markdown(PLAN)
-    assert "no such \\| repository" in markdown
-    assert f"digest changes: platform filter ({TWO})" in markdown
-    assert "a.io/x:3" not in markdown
-    assert "Nothing to do for 1 image." in markdown
-    document = json.loads(render.json_text(render.plan_document(PLAN)))
-    assert document["kind"] == "plan"
-    assert [row["state"] for row in document["images"]] == ["failed", "new", "changed", "same"]
-    assert document["totals"] == {"new": 1, "changed": 1, "same": 1, "failed": 1}
-    assert [note["note"] for note in document["notes"]] == [
-        f"digest changes: platform filter ({TWO})",
-        "rule 2 matches nothing",
-    ]
