@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from dataclasses import replace
 
 from airflow_imagesync.domain.login import Login
@@ -14,6 +15,7 @@ from airflow_imagesync.registry.client import RegistryClient
 from airflow_imagesync.registry.docker_config import DockerConfig
 from airflow_imagesync.registry.limiter import Limiter
 from airflow_imagesync.registry.retry import RetryPolicy
+from airflow_imagesync.registry.statistics import RegistryStatistics
 
 
 class Registries:
@@ -69,6 +71,15 @@ class Registries:
             clients = list(self._clients.values())
         left = sorted((client.held_for, client.registry) for client in clients)
         return {registry: seconds for seconds, registry in left if seconds > 0}
+
+    def statistics(self) -> dict[str, RegistryStatistics]:
+        """Return what was asked of each registry so far, by any login."""
+        with self._lock:
+            clients = list(self._clients.values())
+        parts: dict[str, list[RegistryStatistics]] = defaultdict(list)
+        for client in clients:
+            parts[client.registry].append(client.statistics)
+        return {registry: RegistryStatistics.joined(found) for registry, found in parts.items()}
 
     def abort(self) -> None:
         """Shut every connection, so that whatever waits for a registry returns."""

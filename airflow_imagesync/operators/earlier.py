@@ -51,6 +51,28 @@ class EarlierTries:
         self._rows |= copied
         self.unfinished |= copied.keys()
 
+    def fresh(self, report: SyncReport) -> list[ImageResult]:
+        """
+        Return what this try found: without the images that are the same because an unfinished try copied them.
+
+        :param report: the report of this try
+        """
+        return [
+            one
+            for one in report.images
+            if one.state is not ResultState.SAME or (one.source, one.destination) not in self.unfinished
+        ]
+
+    def not_announced(self, joined: SyncReport, fresh: Iterable[ImageResult]) -> list[ImageResult]:
+        """
+        Return what this try and the unfinished ones before it did, of which nobody was told.
+
+        :param joined: what `joined` returned
+        :param fresh: what `fresh` returned
+        """
+        untold = {(one.source, one.destination) for one in fresh if one.state is ResultState.COPIED} | self.unfinished
+        return [one for one in joined.images if (one.source, one.destination) in untold]
+
     def joined(self, report: SyncReport) -> SyncReport:
         """
         Return the report with what earlier tries copied told as copied, and keep that for later ones.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TypeVar
 
 import requests
@@ -39,6 +40,7 @@ from airflow_imagesync.registry.manifests import ManifestHead, Manifests
 from airflow_imagesync.registry.origin import redact, redirect_problem, resolve, same_origin
 from airflow_imagesync.registry.quota import Quota
 from airflow_imagesync.registry.retry import RetryPolicy
+from airflow_imagesync.registry.statistics import RegistryStatistics
 from airflow_imagesync.registry.transport import Body, Transport, discard, read_all, unread
 from airflow_imagesync.registry.upload import BlobUploads, UploadOutcome
 
@@ -73,7 +75,8 @@ class RegistryClient:
         self.registry = registry
         host = DOCKER_HUB_API if registry == DOCKER_HUB else registry
         self.url = f"{'http' if login.insecure else 'https'}://{host}"
-        self.retry = retry or RetryPolicy()
+        self._retries = 0
+        self.retry = replace(retry or RetryPolicy(), on_repeat=self._count_retry)
         self.limiter = limiter or Limiter(
             login.max_concurrent, registry=registry, requests_per_second=login.requests_per_second
         )
@@ -92,6 +95,14 @@ class RegistryClient:
     def held_for(self) -> float:
         """How many seconds what is to be done still waits for the registry's limits; 0 where nothing does."""
         return max(self.limiter.pace.held_for, self._quota.held_for)
+
+    @property
+    def statistics(self) -> RegistryStatistics:
+        """What was asked of the registry so far."""
+        return RegistryStatistics(self._transport.requests, self._retries, self._quota.left)
+
+    def _count_retry(self) -> None:
+        self._retries += 1
 
     @property
     def timeouts(self) -> Timeouts:

@@ -161,6 +161,7 @@ class BlobDownload:
                 logger.info("resuming %s at byte %d of %d: %s", redact(self._url), position, len(self), error)
                 if self._failures > 1:  # at once the first time: the destination is waiting
                     retry.sleep(min(_PATIENCE, retry.wait_before(self._failures - 1, error)))
+                retry.repeated()
 
     def _check(self, hexdigest: str) -> None:
         """Raise DigestMismatch unless what was read is what was asked for; give the connection back."""

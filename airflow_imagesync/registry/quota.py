@@ -52,6 +52,11 @@ class Quota:
         return max(0.0, self._waited_until - time.monotonic()) if self._waited_until else 0.0
 
     @property
+    def left(self) -> int | None:
+        """How many pulls are left, as the last answer said; None where none did, or it is too old."""
+        return self._remaining
+
+    @property
     def counts(self) -> bool:
         """Whether an answer has told what is left: the registry counts pulls."""
         return self._seen_at > 0

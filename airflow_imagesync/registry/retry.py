@@ -32,7 +32,7 @@ class RetryPolicy:
     ``retries`` counts the tries after the first. Waits begin at ``first_wait`` seconds and double up to
     ``max_wait``, with up to half taken off by chance so that many clients do not come back at once; a registry's
     Retry-After comes on top if it is at most ``longest_wait`` seconds, and with a longer one there is no further try.
-    ``cancelled`` ends every wait and every further try.
+    ``cancelled`` ends every wait and every further try. ``on_repeat`` is called before each further try.
     """
 
     retries: int = 3
@@ -40,6 +40,7 @@ class RetryPolicy:
     max_wait: float = 30.0
     longest_wait: float = MAX_RETRY_AFTER
     cancelled: threading.Event = field(default_factory=threading.Event)
+    on_repeat: Callable[[], None] | None = field(default=None, compare=False)
 
     def call(self, function: Callable[[], T], what: str) -> T:
         """Return what `function` returns, called again while it raises temporary errors of ours.
@@ -73,6 +74,7 @@ class RetryPolicy:
             if failures:
                 raise failures.pop()
             self.check()
+            self.repeated()
             try:
                 return function()
             except ImageSyncError as error:
@@ -84,6 +86,11 @@ class RetryPolicy:
             return retrying(attempt)
         except ImageSyncError as error:
             raise self.final(error) from error.__cause__
+
+    def repeated(self) -> None:
+        """Tell that something is tried once more."""
+        if self.on_repeat is not None:
+            self.on_repeat()
 
     def check(self) -> None:
         """Raise SyncCancelled when the run was told to stop."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 
 class Run:
@@ -18,6 +19,8 @@ class Run:
         self.xcoms: dict[tuple[str, str], dict[int, Any]] = {}
         self.states: dict[str, str] = {}
         self.stores: dict[tuple[str, int], dict[str, Any]] = {}
+        #: What the task that was executed last adds, which Airflow drops if the task fails.
+        self.outlet_events = OutletEventAccessors()
 
     def execute(
         self,
@@ -37,7 +40,8 @@ class Run:
         for (task_id, _), by_index in self.xcoms.items():
             if task_id == operator.task_id and deferred is None:
                 by_index.pop(map_index, None)
-        context: dict[str, Any] = {"ti": ti, "run_id": self.run_id, **more}
+        self.outlet_events = OutletEventAccessors()
+        context: dict[str, Any] = {"ti": ti, "run_id": self.run_id, "outlet_events": self.outlet_events, **more}
         if store:
             context["task_state_store"] = StateStore(self.stores.setdefault((operator.task_id, map_index), {}))
         operator.render_template_fields(context)  # type: ignore[arg-type]
