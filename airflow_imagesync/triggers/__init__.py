@@ -1,0 +1,1 @@
+"""Triggers: what waits for registries in Airflow's triggerer."""
