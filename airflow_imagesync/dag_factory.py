@@ -6,40 +6,26 @@ Building one reads the configuration's syntax and nothing else: no network, no e
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from airflow.sdk import DAG, TaskGroup, TriggerRule
+from airflow.sdk import DAG, TaskGroup, XComArg, get_parsing_context
 
 from airflow_imagesync.config import check_syntax
 from airflow_imagesync.domain.unit import DEFAULT_IMAGES_PER_UNIT
 from airflow_imagesync.errors import ConfigError
 from airflow_imagesync.operators.arguments import plain_path
-from airflow_imagesync.operators.image_sync import ImageSyncOperator
-from airflow_imagesync.operators.plan import ImageSyncPlanOperator
-from airflow_imagesync.operators.report import ImageSyncOutcomeOperator, ImageSyncReportOperator
+from airflow_imagesync.operators.chain import ChainOptions, sync_chain
 
-#: What the tasks have unless default_args, `plan_args` or `sync_args` say otherwise. A timeout ends what nobody watches
-#: at night.
-PLAN_DEFAULTS: Mapping[str, Any] = {
-    "retries": 2,
-    "retry_delay": timedelta(minutes=1),
-    "execution_timeout": timedelta(hours=1),
-}
-SYNC_DEFAULTS: Mapping[str, Any] = {
-    "retries": 3,
-    "retry_delay": timedelta(minutes=2),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=30),
-    "execution_timeout": timedelta(hours=6),
-}
-REPORT_DEFAULTS: Mapping[str, Any] = {
-    "retries": 2,
-    "retry_delay": timedelta(minutes=1),
-    "execution_timeout": timedelta(minutes=15),
-}
+#: What says what to sync where no file does.
+Rules = str | Mapping[str, Any] | Sequence[Any] | XComArg
+
+
+class ImageSyncGroup(TaskGroup):
+    """The tasks of a sync as a group; ``image_map`` is the map source -> destination@digest for a task after it."""
+
+    image_map: XComArg
 
 
 def image_sync_dag(
@@ -48,19 +34,27 @@ def image_sync_dag(
     dag_id: str | None = None,
     auth: str | PurePath | None = None,
     images: str | PurePath | None = None,
-    rules: str | None = None,
+    rules: Rules | None = None,
     source_conn_id: str | None = None,
     destination_conn_id: str | None = None,
     platforms: str | list[str] | None = None,
     force: bool | str = False,
     dry_run: bool | str = False,
+    approval: bool | str = False,
+    pilot: int | str | None = None,
+    estimate: bool | str | None = None,
+    verify: bool | str = False,
+    image_map: bool = False,
     concurrency: int | str | None = None,
     allowed_hosts: str | list[str] | None = None,
     records_conn_id: str | None = None,
     images_per_unit: int = DEFAULT_IMAGES_PER_UNIT,
     report_path: str | PurePath | None = None,
+    asset_alias: str | None = None,
     plan_args: Mapping[str, Any] | None = None,
     sync_args: Mapping[str, Any] | None = None,
+    approval_args: Mapping[str, Any] | None = None,
+    outcome_args: Mapping[str, Any] | None = None,
     **dag_args: Any,
 ) -> DAG:
     """
@@ -72,12 +66,22 @@ def image_sync_dag(
     :param dag_id: the DAG's id; by default ``imagesync_`` and the file's name
     :param auth: path of image-syncer's auth file, with `images`
     :param images: path of image-syncer's images file
-    :param rules: rules as text instead of files; usually a template that takes a parameter of the run
+    :param rules: rules instead of files: as text, usually a template that takes a parameter of the run; as a list or
+        mapping; or what an upstream task returns, in any of these forms
     :param source_conn_id: connection for the source repositories in its registry
     :param destination_conn_id: connection for the destination repositories in its registry
     :param platforms: ``os/arch[/variant]`` to copy, instead of what the configuration says
     :param force: copy what is the same, too
     :param dry_run: plan only
+    :param approval: wait, after the plan, until a person has approved it under Required Actions; a template decides in
+        each run
+    :param pilot: what is copied first, so that the rest only goes when all of that succeeded, and was approved where
+        `approval` says so: a number of images, or patterns of sources or destinations; a template decides in each run
+    :param estimate: have the plan tell how many bytes are to be sent and how long that takes, which costs a GET for
+        each manifest to copy; by default where `approval` asks somebody
+    :param verify: compare both sides by digest after copying, and fail where anything differs
+    :param image_map: push the map source -> destination@digest as the XCom ``image_map`` of ``outcome``, and write it
+        as files beside the report: JSON, kustomize, Helm, containerd, OpenShift
     :param concurrency: transfers at once in each task, instead of what the configuration says
     :param allowed_hosts: the registries that rules may name, ``host[:port]`` or ``*.example.com``; None for any. Set it
         where rules come from whoever starts a run
@@ -85,9 +89,14 @@ def image_sync_dag(
         configuration says; for workers on several machines
     :param images_per_unit: how many images one mapped task copies at most
     :param report_path: folder for the reports, a path or an object storage URL
+    :param asset_alias: name of the asset alias to which the report adds the destination repositories that changed; by
+        default ``imagesync_`` and the DAG's id
     :param plan_args: further arguments of the plan task, such as ``pool`` or ``retries``
     :param sync_args: further arguments of the mapped task, such as ``pool``, ``queue``, ``executor``,
         ``max_active_tis_per_dagrun`` or ``max_wait``
+    :param approval_args: further arguments of the approval tasks, such as ``response_timeout`` (one day),
+        ``assigned_users`` or ``notifiers``
+    :param outcome_args: further arguments of the last task, such as ``on_failure_callback``
     :param dag_args: further arguments of the DAG, such as ``schedule``, ``start_date`` and ``default_args``
     :raises ConfigError: for mistakes in the configuration's syntax; Airflow shows them as the file's import error
     """
@@ -104,13 +113,28 @@ def image_sync_dag(
         allowed_hosts=allowed_hosts,
         records_conn_id=records_conn_id,
     )
+    options = ChainOptions(
+        dry_run=dry_run,
+        approval=approval,
+        pilot=pilot,
+        estimate=estimate,
+        verify=verify,
+        image_map=image_map,
+        asset_alias=asset_alias,
+        images_per_unit=images_per_unit,
+        report_path=report_path,
+        plan_args=plan_args or {},
+        sync_args=sync_args or {},
+        approval_args=approval_args or {},
+        outcome_args=outcome_args or {},
+    )
     dag = DAG(
         dag_id or _dag_id(what["config"] or what["images"]),
         schedule=dag_args.pop("schedule", None),
         **{"max_active_runs": 1, "catchup": False, "tags": ["imagesync"], **dag_args},
     )
     with dag:
-        _tasks(what, dag.default_args, dry_run, images_per_unit, report_path, plan_args or {}, sync_args or {})
+        sync_chain(what, options, dag.default_args)
     return dag
 
 
@@ -120,22 +144,32 @@ def image_sync_group(
     group_id: str = "image_sync",
     auth: str | PurePath | None = None,
     images: str | PurePath | None = None,
-    rules: str | None = None,
+    rules: Rules | None = None,
     source_conn_id: str | None = None,
     destination_conn_id: str | None = None,
     platforms: str | list[str] | None = None,
     force: bool | str = False,
     dry_run: bool | str = False,
+    approval: bool | str = False,
+    pilot: int | str | None = None,
+    estimate: bool | str | None = None,
+    verify: bool | str = False,
+    image_map: bool = True,
     concurrency: int | str | None = None,
     allowed_hosts: str | list[str] | None = None,
     records_conn_id: str | None = None,
     images_per_unit: int = DEFAULT_IMAGES_PER_UNIT,
     report_path: str | PurePath | None = None,
+    asset_alias: str | None = None,
     plan_args: Mapping[str, Any] | None = None,
     sync_args: Mapping[str, Any] | None = None,
-) -> TaskGroup:
+    approval_args: Mapping[str, Any] | None = None,
+    outcome_args: Mapping[str, Any] | None = None,
+) -> ImageSyncGroup:
     """
     Return the same tasks as a group for a DAG of your own; what is set downstream of it runs when all images are there.
+
+    Its attribute ``image_map`` is the map source -> destination@digest, for an argument of a task after it.
 
     :param group_id: the group's id, which the tasks' ids begin with
 
@@ -156,9 +190,24 @@ def image_sync_group(
         allowed_hosts=allowed_hosts,
         records_conn_id=records_conn_id,
     )
-    with TaskGroup(group_id=group_id) as group:
-        defaults = {**group.dag.default_args, **group.default_args}
-        _tasks(what, defaults, dry_run, images_per_unit, report_path, plan_args or {}, sync_args or {})
+    options = ChainOptions(
+        dry_run=dry_run,
+        approval=approval,
+        pilot=pilot,
+        estimate=estimate,
+        verify=verify,
+        image_map=image_map,
+        asset_alias=asset_alias,
+        images_per_unit=images_per_unit,
+        report_path=report_path,
+        plan_args=plan_args or {},
+        sync_args=sync_args or {},
+        approval_args=approval_args or {},
+        outcome_args=outcome_args or {},
+    )
+    group = ImageSyncGroup(group_id=group_id)
+    with group:
+        group.image_map = sync_chain(what, options, {**group.dag.default_args, **group.default_args})
     return group
 
 
@@ -169,7 +218,9 @@ def _what(**arguments: Any) -> dict[str, Any]:
     if arguments["rules"] is not None:
         if given:
             raise ConfigError("give a configuration file or rules as text, not both")
-    elif not any(_is_rendered(one) for one in given):
+    elif not any(_is_rendered(one) for one in given) and get_parsing_context().task_id is None:
+        # Not where a task is about to run: it reads the files itself, and its failure tells more than Airflow's, which
+        # for a DAG file that can't be read is to try again for minutes.
         check_syntax(**files)
     return {**arguments, **files}
 
@@ -183,50 +234,3 @@ def _dag_id(path: object) -> str:
 def _is_rendered(path: object) -> bool:
     """Whether a path is known only in a run: a template, or what another task returns."""
     return not isinstance(path, str) or "{{" in path or "{%" in path
-
-
-def _tasks(
-    what: Mapping[str, Any],
-    default_args: Mapping[str, Any],
-    dry_run: bool | str,
-    images_per_unit: int,
-    report_path: str | PurePath | None,
-    plan_args: Mapping[str, Any],
-    sync_args: Mapping[str, Any],
-) -> None:
-    """Make the four tasks, in the DAG or the group that is being built."""
-
-    def settings(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        return {**{key: value for key, value in own.items() if key not in default_args}, **given}
-
-    plan = ImageSyncPlanOperator(
-        task_id="plan",
-        images_per_unit=images_per_unit,
-        plan_only=dry_run,
-        **what,
-        **settings(PLAN_DEFAULTS, plan_args),
-    )
-    sync = ImageSyncOperator.partial(
-        task_id="sync", map_index_template="{{ task.label }}", **what, **settings(SYNC_DEFAULTS, sync_args)
-    ).expand(unit=plan.output)
-    joined: dict[str, Any] = {
-        "plan_task_id": plan.task_id,
-        "sync_task_id": sync.task_id,
-        "report_path": plain_path(report_path),
-    }
-    report = ImageSyncReportOperator(
-        task_id="report",
-        trigger_rule=TriggerRule.ALL_DONE,
-        **joined,
-        **settings(REPORT_DEFAULTS, {}),
-    )
-    outcome = ImageSyncOutcomeOperator(
-        task_id="outcome",
-        report_task_id=report.task_id,
-        trigger_rule=TriggerRule.ALL_DONE,
-        **joined,
-        **settings(REPORT_DEFAULTS, {"retries": 0}),
-    )
-    plan >> sync >> report >> outcome
-    # Who clears only what failed does not clear the report, and the outcome must wait all the same.
-    sync >> outcome

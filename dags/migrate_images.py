@@ -1,4 +1,4 @@
-"""Copies what a form says, started from Airflow's UI; plan first with the dry run."""
+"""Copies what a form says, started from Airflow's UI: the plan first, a person's approval, then the images."""
 
 import os
 
@@ -7,13 +7,18 @@ from airflow.sdk import Param
 from airflow_imagesync.dag_factory import image_sync_dag
 
 RULES = """\
-# source: destination (or a list of destinations), one a line
-quay.io/coreos/etcd:v3.5.0,v3.5.1: registry.example.com/mirror/etcd
+# source destination, one a line
+quay.io/coreos/etcd:v3.5.0,v3.5.1 registry.example.com/mirror/etcd
 """
 # Whoever may start this DAG chooses which hosts the workers ask. To limit that, name the registries here, or in that
 # variable with commas between them: host, host:port, or *.example.com for all below it. None: any.
 ALLOWED_HOSTS = os.environ.get("IMAGESYNC_ALLOWED_HOSTS") or None
 PLATFORMS = ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x", "linux/ppc64le", "windows/amd64"]
+
+
+def field(default: object, kind: str, title: str, description: str, **more: object) -> Param:
+    return Param(default, type=["null", kind], title=title, description=description, **more)
+
 
 dag = image_sync_dag(
     dag_id="migrate_images",
@@ -23,9 +28,16 @@ dag = image_sync_dag(
     destination_conn_id="{{ params.destination_connection or '' }}",
     platforms="{{ (params.platforms or []) | join(',') }}",
     dry_run="{{ params.dry_run }}",
+    approval="{{ params.approval }}",
+    pilot="{{ params.pilot or '' }}",
+    estimate=True,
+    verify=False,
+    image_map=True,
     force="{{ params.force }}",
+    concurrency="{{ params.concurrency or '' }}",
     allowed_hosts=ALLOWED_HOSTS,
     report_path=os.environ.get("IMAGESYNC_REPORTS"),
+    max_active_runs=16,  # one that waits for its approval does not hold up the others
     params={
         "rules": Param(
             RULES,
@@ -33,29 +45,51 @@ dag = image_sync_dag(
             format="multiline",
             minLength=1,
             title="Rules",
-            description_md="YAML: `source: destination` lines as image-syncer's `images`, or a whole configuration "
-            "with `rules`. No passwords: they would be stored with the run.",
+            description_md="One `source destination` a line, or YAML: `source: destination` as image-syncer's "
+            "`images`, or a whole configuration with `rules`. No passwords: they would be stored with the run.",
         ),
-        "source_connection": Param(
+        "source_connection": field(
             None,
-            type=["null", "string"],
-            title="Source connection",
-            description="Id of a connection of the type Container registry (OCI). Empty: anonymous.",
+            "string",
+            "Source connection",
+            "Id of a connection of the type Container registry (OCI). Empty: anonymous.",
         ),
-        "destination_connection": Param(
+        "destination_connection": field(
             None,
-            type=["null", "string"],
-            title="Destination connection",
-            description="Id of a connection of the type Container registry (OCI). Empty: anonymous.",
+            "string",
+            "Destination connection",
+            "Id of a connection of the type Container registry (OCI). Empty: anonymous.",
         ),
-        "platforms": Param(
+        "platforms": field(
             [],
-            type=["null", "array"],
+            "array",
+            "Platforms",
+            "Copy only these. Empty: all. A filter changes the digest of an index.",
             examples=PLATFORMS,
-            title="Platforms",
-            description="Copy only these. Empty: all. A filter changes the digest of an index.",
         ),
-        "dry_run": Param(False, type="boolean", title="Dry run", description="Only say what would be done."),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="End after the plan: copy nothing."),
+        "approval": Param(
+            False,
+            type="boolean",
+            title="Ask for approval",
+            description="Wait, after the plan, until a person approves it under Required Actions.",
+        ),
+        "pilot": field(
+            None,
+            "string",
+            "Pilot",
+            "What goes first, and must succeed before the rest: a number of images, or patterns such as */web:*. "
+            "Empty: all at once.",
+        ),
+        "verify": Param(
+            True,
+            type="boolean",
+            title="Verify",
+            description="Compare both sides by digest after copying, and fail if anything differs.",
+        ),
         "force": Param(False, type="boolean", title="Force", description="Copy what is the same, too."),
+        "concurrency": field(
+            None, "integer", "Concurrency", "Transfers at once in each task. Empty: 8.", minimum=1, maximum=64
+        ),
     },
 )

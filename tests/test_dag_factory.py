@@ -11,8 +11,9 @@ from airflow.sdk import DAG, TaskGroup, TriggerRule, task
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_imagesync.dag_factory import PLAN_DEFAULTS, SYNC_DEFAULTS, image_sync_dag, image_sync_group
+from airflow_imagesync.dag_factory import image_sync_dag, image_sync_group
 from airflow_imagesync.errors import ConfigError
+from airflow_imagesync.operators.chain import PLAN_DEFAULTS, SYNC_DEFAULTS
 from airflow_imagesync.operators.image_sync import ImageSyncOperator
 from airflow_imagesync.operators.plan import ImageSyncPlanOperator
 
@@ -59,6 +60,76 @@ def test_a_dag_has_four_tasks_one_after_the_other(config: Path) -> None:
     assert isinstance(sync, MappedOperator)
     assert sync.operator_class is ImageSyncOperator
     assert sync.map_index_template == "{{ task.label }}"
+
+
+def chain(dag: DAG) -> dict[str, list[str]]:
+    return {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
+
+
+@pytest.mark.parametrize("approval", [True, "{{ params.approval }}"])
+def test_an_approval_stands_between_the_plan_and_copying(approval: bool | str, config: Path) -> None:
+    dag = image_sync_dag(config, approval=approval, approval_args={"response_timeout": timedelta(hours=2)})
+    assert chain(dag) == {
+        "plan": ["approve"],
+        "approve": ["sync"],
+        "sync": ["outcome", "report"],
+        "report": ["outcome"],
+        "outcome": [],
+    }
+    gate = dag.get_task("approve")
+    assert (gate.response_timeout, gate.execution_timeout, gate.retries) == (timedelta(hours=2), None, 0)
+    # Somebody is to decide on it.
+    assert dag.get_task("plan").estimate == approval
+    assert image_sync_dag(config, approval=True, dag_id="b").get_task("approve").response_timeout == timedelta(days=1)
+
+
+def test_a_pilot_is_copied_before_the_rest(config: Path) -> None:
+    dag = image_sync_dag(config, pilot="{{ params.pilot }}", verify=True)
+    assert chain(dag) == {
+        "plan": ["approve"],
+        "approve": ["pilot"],
+        "pilot": ["approve_rest", "outcome"],
+        "approve_rest": ["sync"],
+        "sync": ["outcome", "verify"],
+        "verify": ["outcome", "report"],
+        "report": ["outcome"],
+        "outcome": [],
+    }
+    for name in ("report", "outcome"):
+        task = dag.get_task(name)
+        assert (task.pilot_task_id, task.sync_task_id, task.verify_task_id) == ("pilot", "sync", "verify")
+        assert task.approval_task_ids == ["approve", "approve_rest"]
+    # A pilot with nothing to do lets the rest go, one that failed does not.
+    assert dag.get_task("approve_rest").trigger_rule == TriggerRule.NONE_FAILED
+    assert dag.get_task("pilot").partial_kwargs["retries"] == dag.get_task("sync").partial_kwargs["retries"]
+    DagSerialization.from_dict(DagSerialization.to_dict(dag))
+
+
+def test_rules_may_come_from_a_task_and_the_image_map_goes_to_one() -> None:
+    with DAG("chained", schedule=None) as dag:
+
+        @task
+        def inventory() -> list[str]: ...
+
+        @task
+        def rewrite(image_map: dict[str, str]) -> None: ...
+
+        images = image_sync_group(rules=inventory(), group_id="images")
+        rewrite(images.image_map)
+    assert dag.get_task("inventory").downstream_task_ids == {"images.plan", "images.sync"}
+    assert dag.get_task("rewrite").upstream_task_ids == {"images.outcome"}
+    assert dag.get_task("images.outcome").image_map
+    DagSerialization.from_dict(DagSerialization.to_dict(dag))
+
+
+def test_events_go_by_the_alias_of_the_dag_or_one_of_ones_own(config: Path) -> None:
+    def outlets(dag: DAG) -> set[str]:
+        return {outlet.name for name in ("report", "outcome") for outlet in dag.get_task(name).outlets}
+
+    assert outlets(image_sync_dag(config)) == {"imagesync_nightly"}
+    assert outlets(image_sync_dag(config, dag_id="b", asset_alias="mirrored")) == {"mirrored"}
+    # Whoever copies a part does not tell of it: Airflow drops what a failing task tells.
+    assert image_sync_dag(config, dag_id="c").get_task("sync").partial_kwargs.get("outlets", []) == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_imagesync.domain.plan import PairState, Plan
@@ -35,13 +35,14 @@ def join_results(
     unchanged: Iterable[Sequence[Any]],
     results: Iterable[Mapping[str, Any]],
     *,
-    task_id: str,
+    lost: Callable[[int], str],
     seconds: float,
 ) -> SyncReport:
     """Return the report of a run.
 
     `units` are what the plan handed out and `unchanged` is what it found to be the same; `results` are what the mapped
-    tasks of `task_id` left, for the unit each of them names. Images of a unit without results are failed.
+    tasks left, for the unit each of them names. Images of a unit without results are failed, for the reason that `lost`
+    gives for the unit of a number.
     """
     by_unit = {result["unit"]: [ImageResult.load(row) for row in result["images"]] for result in results}
     placed = [
@@ -53,11 +54,12 @@ def join_results(
         )
         for position, rule, source, destination, source_digest, digest in unchanged
     ]
-    for number, document in enumerate(units):
+    for document in units:
         unit = Unit.load(document)
+        number = unit.number or 0
         done = by_unit.get(number)
         if done is None or not _are_of(unit, done):
-            done = _lost(unit, f"{task_id}[{number}]")
+            done = _lost(unit, lost(number))
         for place, result in enumerate(done):
             # What stands behind the unit's images is of rules it carries whole, which have no other images.
             position = unit.images[place].position if place < len(unit.images) else place
@@ -73,9 +75,8 @@ def _are_of(unit: Unit, results: Sequence[ImageResult]) -> bool:
     return found == [(one.rule, one.source, one.destination) for one in unit.images] and rest <= set(unit.whole)
 
 
-def _lost(unit: Unit, task: str) -> list[ImageResult]:
+def _lost(unit: Unit, error: str) -> list[ImageResult]:
     """Return the images of a unit whose task left no results."""
-    error = f"the task {task} left no result: it was stopped or never ran; see its log, and clear it to try again"
     rows = [(one.rule, one.source, one.destination) for one in unit.images]
     rows += [
         (rule.index, str(rule), str(to.repository))

@@ -8,8 +8,8 @@ and those that get in each other's way, because only who plans them together see
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -38,13 +38,21 @@ class Unit:
     """What one mapped task does.
 
     ``label`` is for people. ``rules`` has every rule that an image names, and those carried whole, whose
-    positions are in ``whole``.
+    positions are in ``whole``. ``number`` is its position among the units of its plan, None for one of no plan;
+    ``pilot`` says that it goes before the others.
     """
 
     label: str
     rules: tuple[Rule, ...]
     images: tuple[UnitImage, ...] = ()
     whole: tuple[int, ...] = ()
+    number: int | None = None
+    pilot: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many images it has, as far as is known: a rule carried whole counts one for each destination."""
+        return len(self.images) + sum(len(rule.destinations) for rule in self.rules if rule.index in self.whole)
 
     def dump(self) -> dict[str, Any]:
         """Return the unit as plain JSON; `load` reads it back."""
@@ -53,6 +61,8 @@ class Unit:
             "rules": [_dump_rule(rule, whole=rule.index in self.whole) for rule in self.rules],
             "images": [[one.position, one.rule, one.source, one.destination] for one in self.images],
             "whole": list(self.whole),
+            "number": self.number,
+            "pilot": self.pilot,
         }
 
     @classmethod
@@ -63,6 +73,8 @@ class Unit:
             rules=tuple(_load_rule(one) for one in document["rules"]),
             images=tuple(UnitImage(*one) for one in document["images"]),
             whole=tuple(document["whole"]),
+            number=document.get("number"),
+            pilot=document.get("pilot", False),
         )
 
 
@@ -75,25 +87,48 @@ def shortened(label: str) -> str:
 
 
 def cut_units(
-    plan: Plan, rules: Iterable[Rule], *, images_per_unit: int = DEFAULT_IMAGES_PER_UNIT, max_units: int = 1024
+    plan: Plan,
+    rules: Iterable[Rule],
+    *,
+    images_per_unit: int = DEFAULT_IMAGES_PER_UNIT,
+    max_units: int = 1024,
+    pilot: Collection[int] = (),
 ) -> list[Unit]:
     """Return the units for everything in `plan` that is not the same already, in its order.
 
     A rule's images are cut into units of `images_per_unit`; when that makes more than `max_units`, neighbours are
     packed together. Images that failed to be compared are in their rule's units, so that the task tries them again.
+    `pilot` has the positions of images that go before the others: they are in units of their own, which come first, and
+    `max_units` counts for each of both. Rules that must be planned again are never in them.
     """
     by_index = {rule.index: rule for rule in rules}
     together = _planned_together(plan, by_index)
+    waves: tuple[list[tuple[int, ImagePair]], list[tuple[int, ImagePair]]] = ([], [])
+    for position, pair in enumerate(plan.images):
+        if pair.state is not PairState.SAME:
+            waves[0 if position in pilot and pair.rule not in together else 1].append((position, pair))
+    units: list[Unit] = []
+    for work, is_pilot in zip(waves, (True, False), strict=True):
+        cut = _packed(_cut(work, by_index, together, images_per_unit), max_units)
+        units += [replace(unit, number=len(units) + index, pilot=is_pilot) for index, unit in enumerate(cut)]
+    return units
+
+
+def _cut(
+    work: Iterable[tuple[int, ImagePair]],
+    rules: Mapping[int, Rule],
+    together: Mapping[int, list[int]],
+    images_per_unit: int,
+) -> list[Unit]:
     units: list[Unit] = []
     begun: set[int] = set()
-    work = [(position, pair) for position, pair in enumerate(plan.images) if pair.state is not PairState.SAME]
     for index, group in groupby(work, key=lambda one: one[1].rule):
         if index in together:
             if index not in begun:
                 begun.update(together[index])
-                units.append(_whole([by_index[one] for one in together[index]]))
+                units.append(_whole([rules[one] for one in together[index]]))
             continue
-        pairs, rule = list(group), by_index[index]
+        pairs, rule = list(group), rules[index]
         pieces = [pairs[start : start + images_per_unit] for start in range(0, len(pairs), images_per_unit)]
         units.extend(
             Unit(
@@ -103,10 +138,13 @@ def cut_units(
             )
             for number, piece in enumerate(pieces, start=1)
         )
-    if len(units) <= max_units:
-        return units
+    return units
+
+
+def _packed(units: Sequence[Unit], max_units: int) -> list[Unit]:
+    """Return the units with neighbours packed together, where there are too many."""
     size = -(-len(units) // max_units)
-    return [_pack(units[start : start + size]) for start in range(0, len(units), size)]
+    return list(units) if size <= 1 else [_pack(units[start : start + size]) for start in range(0, len(units), size)]
 
 
 def _planned_together(plan: Plan, rules: Mapping[int, Rule]) -> dict[int, list[int]]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -13,65 +10,31 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_imagesync.domain.plan import ImagePair, Plan
-from airflow_imagesync.domain.render import (
-    json_text,
-    plan_document,
-    plan_markdown,
-    plan_summary,
-    report_document,
-    report_markdown,
-    report_summary,
-    report_text,
-    with_failing,
-)
-from airflow_imagesync.domain.report import SyncReport
-from airflow_imagesync.domain.results import join_results
+from airflow_imagesync.domain.image_map_files import image_map_files
+from airflow_imagesync.domain.render import json_text
+from airflow_imagesync.domain.report import ImageResult
+from airflow_imagesync.operators.account import Account, Accountant, RunTasks, state_of
+from airflow_imagesync.operators.announcing import ANNOUNCED_KEY, announce
 from airflow_imagesync.operators.arguments import plain_path, said
+from airflow_imagesync.operators.asset_events import alias_among, alias_of
 from airflow_imagesync.operators.base import lines_for_log
-from airflow_imagesync.operators.image_sync import RESULT_KEY
-from airflow_imagesync.operators.plan import DRY_RUN_KEY, PLAN_KEY, UNCHANGED_KEY
+from airflow_imagesync.operators.plan import PLAN_KEY
+from airflow_imagesync.operators.report_files import (
+    LATEST,
+    file_name,
+    metadata_of,
+    read_latest,
+    report_folder,
+    write_report,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from airflow.sdk import Context
 
 #: The XCom with the report in short, there even when its files can't be written.
 REPORT_KEY = "report"
-_SHOWN_FAILURES = 20
-_LATEST = "latest"
-
-
-@dataclass(frozen=True)
-class Account:
-    """
-    What there is to say of a run.
-
-    ``missing`` images are not there because this was a dry run; ``is_latest`` when no later run was reported.
-    """
-
-    summary: str
-    document: Mapping[str, Any]
-    markdown: str
-    failed: tuple[tuple[str, str, str | None], ...] = ()
-    planned: bool = True
-    dry_run: bool = False
-    missing: int = 0
-    is_latest: bool = True
-
-    @property
-    def short(self) -> dict[str, Any]:
-        """The account as the outcome needs it."""
-        return {
-            "summary": self.summary,
-            "planned": self.planned,
-            "dry_run": self.dry_run,
-            "missing": self.missing,
-            "totals": self.document["totals"],
-            "failed": [list(row) for row in self.failed[:_SHOWN_FAILURES]],
-            "failed_count": len(self.failed),
-        }
+#: The XCom with the image map, source to destination@digest.
+IMAGE_MAP_KEY = "image_map"
 
 
 class ImageSyncReportOperator(BaseOperator):
@@ -81,8 +44,15 @@ class ImageSyncReportOperator(BaseOperator):
     Runs whatever became of the tasks before it, and succeeds when the files are written. A mapped task that left no
     result is listed as failed. Where the plan was skipped, as a branch of a larger DAG may be, this is skipped, too.
 
+    It emits the asset events of what was copied, also in a run in which something else failed: Airflow drops those of
+    tasks that fail.
+
     :param plan_task_id: the task that planned the run
-    :param sync_task_id: the mapped task that copied
+    :param sync_task_id: the mapped task that copied, with a pilot what comes after it
+    :param pilot_task_id: the mapped task that copied the pilot
+    :param approval_task_ids: the tasks that handed out what was approved, that of a pilot first
+    :param verify_task_id: the task that compared both sides after copying
+    :param image_map: push the XCom ``image_map``, and write it as files beside the report
     :param report_path: folder for the reports, a path or an object storage URL (templated). There are written
         ``<dag_id>/<run_id>.json`` and ``.md`` and ``<dag_id>/latest.json`` and ``.md``, for a task in a group below
         ``<dag_id>/<group_id>``. A dry run leaves the latest report as it is
@@ -92,19 +62,39 @@ class ImageSyncReportOperator(BaseOperator):
     ui_color = "#fdf3d3"
 
     def __init__(
-        self, *, plan_task_id: str, sync_task_id: str, report_path: str | PurePath | None = None, **kwargs: Any
+        self,
+        *,
+        plan_task_id: str,
+        sync_task_id: str,
+        pilot_task_id: str | None = None,
+        approval_task_ids: Sequence[str] = (),
+        verify_task_id: str | None = None,
+        image_map: bool = False,
+        report_path: str | PurePath | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.plan_task_id = plan_task_id
         self.sync_task_id = sync_task_id
+        self.pilot_task_id = pilot_task_id
+        self.approval_task_ids = approval_task_ids
+        self.verify_task_id = verify_task_id
+        self.image_map = image_map
         self.report_path = plain_path(report_path)
+        if alias_among(self.outlets) is None:
+            dag = self.get_dag()
+            self.outlets = [*self.outlets, alias_of(dag.dag_id if dag is not None else None)]
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Write the report, and return it in short, with its files."""
+        """Write the report, announce what changed, and return the report in short, with its files."""
         ti: Any = context["ti"]
-        if _state(ti, self.plan_task_id) == "skipped":
+        if state_of(ti, self.plan_task_id) == "skipped":
             raise AirflowSkipException("the plan was skipped")
-        return self.publish(ti, self.account(ti))
+        account = self.account(ti)
+        self.log.info("%s", lines_for_log(account.text))
+        published = self.publish(ti, account)
+        announce(context, alias_among(self.outlets), account.images)
+        return published
 
     def account(self, ti: Any) -> Account:
         """
@@ -116,22 +106,21 @@ class ImageSyncReportOperator(BaseOperator):
         now = datetime.now(UTC).isoformat()
         metadata = {"dag_id": ti.dag_id, "run_id": ti.run_id, "started": planned.get("started", now), "written": now}
         folder = self._folder(ti)
-        latest = _read(folder / f"{_LATEST}.json") if folder is not None else None
-        is_latest = latest is None or str(_metadata(latest).get("started", "")) <= metadata["started"]
-        if not is_latest:  # an older run was cleared
-            latest = None
-        if "totals" not in planned:
-            account = self._account_unplanned(planned.get("error"), metadata, latest)
-        elif planned["dry_run"]:
-            account = self._account_dry_run(ti, metadata)
-        else:
-            account = self._account_run(ti, metadata, latest)
-        return replace(account, is_latest=is_latest and not account.dry_run)
+        latest = read_latest(folder) if folder is not None else None
+        tasks = RunTasks(
+            self.plan_task_id,
+            self.sync_task_id,
+            self.pilot_task_id,
+            tuple(self.approval_task_ids),
+            self.verify_task_id,
+        )
+        older = latest if _is_latest(metadata, latest) else None  # else an older run was cleared
+        return Accountant(ti, tasks, metadata, planned, older, has_reports=folder is not None).account()
 
     def _plan(self, ti: Any) -> dict[str, Any]:
         """Return how planning went; without ``totals`` there is no plan."""
         planned: dict[str, Any] = ti.xcom_pull(task_ids=self.plan_task_id, key=PLAN_KEY) or {}
-        match _state(ti, self.plan_task_id):
+        match state_of(ti, self.plan_task_id):
             case "upstream_failed":  # an earlier plan of this run may have left something
                 return {"error": f"a task before {self.plan_task_id} failed"}
             case "failed":  # perhaps after it had planned, for what Airflow does with what it returned
@@ -146,72 +135,33 @@ class ImageSyncReportOperator(BaseOperator):
         :param account: what to write
         """
         ti.xcom_push(key=REPORT_KEY, value=account.short)
+        texts = {".json": json_text(account.document), ".md": account.markdown}
+        if self.image_map:
+            ti.xcom_push(key=IMAGE_MAP_KEY, value=account.image_map.dump())
+            if not account.dry_run:
+                texts |= {f".images/{name}": text for name, text in image_map_files(account.image_map).items()}
         folder = self._folder(ti)
         files: list[str] = []
         if folder is not None:
-            files = _write(folder, [_file_name(ti.run_id), *([_LATEST] if account.is_latest else [])], account)
+            names = [file_name(ti.run_id)]
+            if not account.dry_run and _is_latest(metadata_of(account.document), read_latest(folder)):
+                names.append(LATEST)
+            files = write_report(folder, names, texts)
             self.log.info("report written to %s", ", ".join(files))
         return {**account.short, "files": files}
 
     def _folder(self, ti: Any) -> ObjectStoragePath | None:
         path = said(self.report_path)
-        if path is None:
-            return None
-        folder = ObjectStoragePath(path) / _file_name(ti.dag_id)
-        group = ti.task_id.rpartition(".")[0]
-        return folder / _file_name(group) if group else folder
-
-    def _account_unplanned(
-        self, error: str | None, metadata: dict[str, Any], latest: Mapping[str, Any] | None
-    ) -> Account:
-        """Tell of a run that has no plan, in a report that keeps in mind what failed in the runs before."""
-        problem = f"the run could not be planned: {error or f'see the log of the task {self.plan_task_id}'}"
-        self.log.error("%s", problem)
-        metadata = {**metadata, "problem": problem}
-        failing = latest.get("failing") if latest else None
-        report = SyncReport(failing=failing if isinstance(failing, dict) else {})
-        return Account(problem, report_document(report, metadata), report_markdown(report, metadata), planned=False)
-
-    def _account_dry_run(self, ti: Any, metadata: dict[str, Any]) -> Account:
-        rows = ti.xcom_pull(task_ids=self.plan_task_id, key=DRY_RUN_KEY) or []
-        plan = Plan(tuple(ImagePair.load(row) for row in rows))
-        summary = f"dry run, nothing was copied; {plan_summary(plan)}"
-        self.log.info("%s", summary)
-        return Account(
-            summary,
-            plan_document(plan, metadata),
-            plan_markdown(plan, metadata),
-            tuple((one.source, one.destination, one.error) for one in plan.images if one.error is not None),
-            dry_run=True,
-            missing=plan.totals["new"] + plan.totals["changed"],
-        )
-
-    def _account_run(self, ti: Any, metadata: dict[str, Any], latest: Mapping[str, Any] | None) -> Account:
-        began, ended = (datetime.fromisoformat(metadata[key]) for key in ("started", "written"))
-        report = join_results(
-            ti.xcom_pull(task_ids=self.plan_task_id) or [],
-            ti.xcom_pull(task_ids=self.plan_task_id, key=UNCHANGED_KEY) or [],
-            _as_list(ti.xcom_pull(task_ids=self.sync_task_id, key=RESULT_KEY)),
-            task_id=self.sync_task_id,
-            seconds=(ended - began).total_seconds(),
-        )
-        if self.report_path is not None:
-            report = with_failing(report, _before(latest, ti.run_id))
-        self.log.info("%s", lines_for_log(report_text(report)))
-        return Account(
-            report_summary(report),
-            report_document(report, metadata),
-            report_markdown(report, metadata),
-            tuple((one.source, one.destination, one.error) for one in report.failed),
-        )
+        return report_folder(path, ti.dag_id, ti.task_id) if path is not None else None
 
 
 class ImageSyncOutcomeOperator(ImageSyncReportOperator):
     """
     Succeeds when all images are there, so that what comes after it may use them; else fails, and says why.
 
-    Skipped after a dry run that found something to do: what comes after it would miss images. When tasks that failed
-    were cleared and the report was not, because it had succeeded, this writes the report again.
+    Skipped after a dry run that found something to do, and where a person rejected images: what comes after it would
+    miss them. When tasks that failed were cleared and the report was not, because it had succeeded, this writes the
+    report again.
 
     :param report_task_id: the task that wrote the report
 
@@ -228,16 +178,21 @@ class ImageSyncOutcomeOperator(ImageSyncReportOperator):
         """Return the report in short, or fail with what it says."""
         ti: Any = context["ti"]
         see = f"see the log of the task {self.report_task_id}"
-        if _state(ti, self.report_task_id) == "skipped":
+        if state_of(ti, self.report_task_id) == "skipped":
             raise AirflowSkipException("the report was skipped")
         report = ti.xcom_pull(task_ids=self.report_task_id, key=REPORT_KEY)
         if report is None:
             raise AirflowFailException(f"there is no report of this run; {see}")
         written = ti.xcom_pull(task_ids=self.report_task_id) is not None
+        image_map = ti.xcom_pull(task_ids=self.report_task_id, key=IMAGE_MAP_KEY) if self.image_map else None
+        late: Sequence[ImageResult] = ()
         if not _is_good(report):
             account = self.account(ti)
-            if any(account.short[key] != report[key] for key in ("planned", "failed", "failed_count")):
+            if any(account.short[key] != report[key] for key in ("planned", "failed", "failed_count", "missing")):
                 report, written = self.publish(ti, account), True
+                image_map, late = None, account.images  # the map is pushed with the report
+        if image_map is not None:
+            ti.xcom_push(key=IMAGE_MAP_KEY, value=image_map)
         summary = str(report["summary"])
         if not report["planned"]:
             raise AirflowFailException(summary)
@@ -249,6 +204,12 @@ class ImageSyncOutcomeOperator(ImageSyncReportOperator):
             raise AirflowFailException(f"{summary}; but the report could not be written, {see}")
         if report["missing"]:
             raise AirflowSkipException(summary)
+        announce(
+            context,
+            alias_among(self.outlets),
+            late,
+            before=ti.xcom_pull(task_ids=self.report_task_id, key=ANNOUNCED_KEY) or (),
+        )
         return dict(report)
 
 
@@ -256,52 +217,6 @@ def _is_good(report: Mapping[str, Any]) -> bool:
     return bool(report["planned"] and not report["failed_count"])
 
 
-def _state(ti: Any, task_id: str) -> str | None:
-    """Return the state of another task of the run."""
-    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
-    state = states.get(ti.run_id, {}).get(task_id)
-    return None if state is None else str(state)
-
-
-def _as_list(pulled: Any) -> list[Mapping[str, Any]]:
-    """Return what was pulled from a mapped task as a list: Airflow gives one value alone as itself."""
-    values = pulled if isinstance(pulled, (list, tuple)) else [pulled]
-    return [value for value in values if value is not None]
-
-
-def _write(folder: ObjectStoragePath, names: Sequence[str], account: Account) -> list[str]:
-    """Write the report under each of `names`, and return the paths of the first."""
-    texts = {"json": json_text(account.document), "md": account.markdown}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        for suffix, text in texts.items():
-            (folder / f"{name}.{suffix}").write_text(text, encoding="utf-8")
-    return [str(folder / f"{names[0]}.{suffix}") for suffix in texts]
-
-
-def _read(path: ObjectStoragePath) -> dict[str, Any] | None:
-    """Return the report of the run before; none that can't be read counts."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except Exception:  # noqa: BLE001  # each storage has errors of its own, and this is only a hint
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    metadata = document.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def _before(latest: Mapping[str, Any] | None, run_id: str) -> Mapping[str, Any] | None:
-    """Return the latest report as it was before this run, which may have been cleared: a run counts once."""
-    if latest is None or _metadata(latest).get("run_id") != run_id or "problem" in _metadata(latest):
-        return latest
-    failing = latest.get("failing")
-    counts = failing.items() if isinstance(failing, dict) else ()
-    return {"failing": {source: count - 1 for source, count in counts if isinstance(count, int)}}
-
-
-def _file_name(text: str) -> str:
-    """Return a DAG's or a run's id as a name that every storage takes."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip(".") or "_"
+def _is_latest(metadata: Mapping[str, Any], latest: Mapping[str, Any] | None) -> bool:
+    """Whether no later run was reported."""
+    return latest is None or str(metadata_of(latest).get("started", "")) <= str(metadata["started"])

@@ -14,7 +14,7 @@ from airflow_imagesync.operators.plan import ImageSyncPlanOperator
 from airflow_imagesync.operators.report import ImageSyncOutcomeOperator, ImageSyncReportOperator
 from devtools import images
 from devtools.distribution import DistributionRegistry
-from tests.support.task import Run
+from tests.support.task import Run, TaskInstance
 
 IMAGE = images.image([images.Blob(b"one" * 1000)], "linux/amd64")
 
@@ -331,3 +331,137 @@ def test_the_outcome_of_a_skipped_report_is_skipped(sync: Sync) -> None:
     run.states = {"report": "skipped"}
     with pytest.raises(AirflowSkipException):
         sync.outcome(run)
+
+
+def events(run: Run) -> list[tuple[str, list[str]]]:
+    """What the task that ran last announces: the destination's name and the tags."""
+    accessors = run.outlet_events._dict.values()
+    return [
+        (one.dest_asset_key.uri.rpartition("/")[2], one.extra["tags"])
+        for accessor in accessors
+        for one in accessor.asset_alias_events
+    ]
+
+
+def test_what_was_copied_is_announced_once_also_when_something_else_failed(sync: Sync) -> None:
+    run = Run()
+    sync.all(run)
+    assert events(run) == [("app", ["v1", "v2"])]
+    sync.report(run)
+    assert events(run) == []
+    # What is the same is no change.
+    again = Run(run_id="again")
+    sync.all(again)
+    assert events(again) == []
+
+
+def test_what_is_copied_after_the_report_is_announced_by_the_outcome_when_all_is_there(sync: Sync) -> None:
+    run = Run()
+    units = sync.plan(run)
+    sync.copy(run, units)
+    sync.report(run)
+    with pytest.raises(AirflowFailException):
+        sync.outcome(run)
+    sync.push("late", "v1")
+    sync.copy(run, units, *(unit["number"] for unit in units if unit["whole"]))
+    sync.outcome(run)
+    assert events(run) == [("late", ["v1"])]
+
+
+def test_the_image_map_is_pushed_by_both_and_written_as_files(sync: Sync) -> None:
+    run = Run()
+    units = sync.plan(run)
+    sync.copy(run, units)
+    report = sync.report(run, image_map=True)
+    image_map = run.xcom("report", "image_map")
+    assert [key.rpartition("/")[2] for key in image_map] == ["app:v1", "app:v2"]
+    assert {value.rpartition("@")[2] for value in image_map.values()} == {IMAGE.digest}
+    names = [path.partition(".images/")[2] for path in report["files"]]
+    assert {"image-map.json", "kustomization.yaml", "values.yaml", "image-digest-mirror-set.yaml"} < set(names)
+    assert json.loads((sync.reports / "a_dag" / "latest.images" / "image-map.json").read_text())
+
+    sync.push("late", "v1")
+    sync.copy(run, units, *(unit["number"] for unit in units if unit["whole"]))
+    sync.outcome(run, image_map=True)
+    assert len(run.xcom("outcome", "image_map")) == 3
+    # Nobody who comes after it has to know which of the two wrote it.
+    sync.report(run, image_map=True)
+    sync.outcome(run, image_map=True)
+    assert len(run.xcom("outcome", "image_map")) == 3
+
+
+class Migration(Sync):
+    """A sync with a pilot, and approvals of which the tests say how they ended."""
+
+    arguments = {"pilot_task_id": "pilot", "approval_task_ids": ["approve", "approve_rest"]}
+
+    def decide(self, run: Run, task_id: str, **decision: Any) -> None:
+        TaskInstance(run, task_id, -1).xcom_push("decision", decision)
+
+    def pilot(self, run: Run, pilot: str) -> list[dict[str, Any]]:
+        units = self.plan(run, pilot=pilot)
+        for index in [unit["number"] for unit in units if unit["pilot"]]:
+            with contextlib.suppress(AirflowException, ImagesFailed):
+                run.execute(ImageSyncOperator(task_id="pilot", config=self.config, unit=units[index]), map_index=index)
+        return units
+
+
+@pytest.fixture
+def migration(
+    source_registry: DistributionRegistry,
+    destination_registry: DistributionRegistry,
+    repository_prefix: str,
+    tmp_path: Path,
+) -> Migration:
+    migration = Migration(source_registry, destination_registry, repository_prefix, tmp_path)
+    migration.push("late", "v1")
+    return migration
+
+
+def test_a_rejected_plan_is_told_with_who_it_was_and_what_needs_it_is_skipped(migration: Migration) -> None:
+    run = Run()
+    migration.plan(run, pilot="1")
+    migration.decide(run, "approve", approved=False, by="ada")
+    report = migration.report(run, **migration.arguments)
+    summary = "rejected by ada; nothing was copied of 3 images: 3 new, 0 changed, 0 same, 0 failed"
+    assert (report["summary"], report["missing"]) == (summary, 3)
+    assert "rejected by ada" in (migration.reports / "a_dag" / "latest.md").read_text()
+    with pytest.raises(AirflowSkipException, match="rejected by ada"):
+        migration.outcome(run, **migration.arguments)
+
+
+def test_a_rejected_rest_is_left_and_the_pilot_told(migration: Migration) -> None:
+    run = Run()
+    migration.pilot(run, "*/app:*")
+    run.states |= {"approve": "success", "approve_rest": "success"}
+    migration.decide(run, "approve", approved=True, by="ada")
+    migration.decide(run, "approve_rest", approved=False, by="bob")
+    report = migration.report(run, **migration.arguments)
+    assert report["summary"].startswith("2 images: 2 copied, 0 same, 0 failed")
+    assert report["summary"].endswith("; 1 image left: rejected by bob")
+    assert migration.latest()["metadata"]["left"] == "1 image: rejected by bob"
+    with pytest.raises(AirflowSkipException, match="1 image left"):
+        migration.outcome(run, **migration.arguments)
+
+
+def test_a_pilot_that_failed_is_the_reason_why_the_rest_was_not_begun(migration: Migration) -> None:
+    run = Run()
+    units = migration.plan(run, pilot="1")
+    run.states |= {"approve": "success", "approve_rest": "upstream_failed"}
+    report = migration.report(run, **migration.arguments)
+    assert report["failed_count"] == len(units) == 3
+    errors = {one["destination"].rpartition("/")[2]: one["error"] for one in migration.latest()["images"]}
+    assert "the task pilot[0] left no result" in errors.pop("app:v1")
+    assert {error.partition(":")[0] for error in errors.values()} == {"not begun, since images of the pilot failed"}
+
+
+def test_an_approval_that_failed_is_the_runs_problem(migration: Migration) -> None:
+    run = Run()
+    migration.plan(run)
+    migration.decide(run, "approve", error="nobody approved within 3.0 s; clear the task approve to ask again")
+    migration.report(run, approval_task_ids=["approve"])
+    with pytest.raises(AirflowFailException, match="nobody approved within"):
+        migration.outcome(run, approval_task_ids=["approve"])
+    run.states["approve"] = "failed"
+    migration.decide(run, "approve")
+    assert "the task approve ended as failed" in migration.report(run, approval_task_ids=["approve"])["summary"]

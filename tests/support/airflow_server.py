@@ -165,6 +165,22 @@ class AirflowServer:
         }
         self.request("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
 
+    def question(self, dag_id: str, run_id: str, task_id: str, *, seconds: float = 60) -> dict[str, Any]:
+        """Wait until a task asks a person, and return what it asks."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+
+        def asked() -> bool:
+            return self.states(dag_id, run_id).get(task_id) in ("awaiting_input", "deferred")
+
+        self.wait_for(asked, f"{task_id} to ask", seconds)
+        answer: dict[str, Any] = self.request("GET", path)
+        return answer
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Answer a task that asks, as a person does in the UI."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        self.request("PATCH", path, {"chosen_options": [option], "params_input": {}})
+
     def mark_failed(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/{map_index}"
         self.request("PATCH", path, {"new_state": "failed"})
