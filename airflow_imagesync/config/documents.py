@@ -23,7 +23,7 @@ def read_document(path: str | Path) -> object:
         with Path(path).open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _failure(name, "there is no such file") from None
+        raise _failure(name, "there is no such file; check the path, and that it is on this machine") from None
     except IsADirectoryError:
         raise _failure(name, "found a directory, expected a file") from None
     except (OSError, ValueError) as error:

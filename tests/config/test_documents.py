@@ -209,7 +209,7 @@ def test_yaml_in_a_json_file_is_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there is no such file"),
+        (None, "there is no such file; check the path, and that it is on this machine"),
         (b"a: b\nc: \xff\xfe", "line 2 is not UTF-8 text"),
         ("a: b".encode("utf-16"), "line 1 is not UTF-8 text"),
         (b"", "found nothing, expected a configuration"),
@@ -230,7 +230,7 @@ def test_directories_and_impossible_paths(tmp_path: Path) -> None:
         (str(tmp_path), "found a directory, expected a file"),
         ("a\0b", "the file can't be read"),
         ("a" * 5000, "the file can't be read: File name too long"),
-        (str(tmp_path / "a.yaml" / "b"), "there is no such file"),
+        (str(tmp_path / "a.yaml" / "b"), "there is no such file; check the path, and that it is on this machine"),
     ):
         with pytest.raises(ConfigError, match=message):
             read_document(path)

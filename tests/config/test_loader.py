@@ -236,7 +236,7 @@ def test_both_files_of_a_pair_are_looked_at(tmp_path: Path) -> None:
     (tmp_path / "images.json").write_text("{")
     result = read_config(auth=tmp_path / "auth.json", images=tmp_path / "images.json", environ={})
     assert [(problem.file, problem.message.partition(":")[0]) for problem in result.problems] == [
-        (f"{tmp_path}/auth.json", "there is no such file"),
+        (f"{tmp_path}/auth.json", "there is no such file; check the path, and that it is on this machine"),
         (f"{tmp_path}/images.json", "line 1, column 2"),
     ]
 

@@ -202,16 +202,14 @@ def test_a_mistake_in_the_form_is_told_by_the_failed_task_and_nothing_is_copied(
 
 
 def test_a_configuration_that_is_gone_fails_the_plan_with_its_name(site: Site) -> None:
-    path = site.folder / "gone.yaml"
-    text = path.read_text()
-    path.unlink()
-    try:
-        run_id = site.airflow.trigger("gone")
-        assert site.airflow.finish("gone", run_id) == "failed"
-        assert site.airflow.states("gone", run_id)["plan"] == "failed"
-        assert f"{path}" in site.airflow.log("gone", run_id, "plan")
-    finally:
-        path.write_text(text)
+    airflow = site.airflow
+    run_id = airflow.trigger("gone")
+    assert airflow.finish("gone", run_id) == "failed"
+    tasks = airflow.tasks("gone", run_id)
+    assert (tasks["plan"]["state"], tasks["plan"]["try_number"]) == ("failed", 1)
+    sentence = f"{site.folder}/taken-away.yaml: there is no such file; check the path"
+    assert sentence in airflow.log("gone", run_id, "plan")
+    assert sentence in airflow.log("gone", run_id, "outcome")
 
 
 def test_another_dag_starts_a_migration_with_its_conf(site: Site, skopeo: Skopeo) -> None:

@@ -72,7 +72,7 @@ def test_copies_a_source_to_its_destinations_by_connections(
             reference = f"{htpasswd_registry.host}/{repository_prefix}/{name}:{tag}"
             assert skopeo.digest(reference, f"--creds={USER}:{PASSWORD}") == ONE.digest
     result = run.xcom("sync", "result")
-    assert (result["unit"], len(result["images"])) == (-1, 4)
+    assert (result["unit"], len(result["images"])) == (None, 4)
     assert {one["state"] for one in result["images"]} == {"copied"}
 
 
@@ -234,7 +234,7 @@ SIDES = {"source": "{source}/app:v1", "destination": "{destination}/app"}
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        mistake("/gone.yaml: there is no such file", config="{folder}/gone.yaml"),
+        mistake("/gone.yaml: there is no such file; check the path, and that it is on this machine", config="{folder}/gone.yaml"),
         mistake("/empty.yaml: found nothing, expected a configuration", config="{folder}/empty.yaml"),
         mistake("the environment variable 'NOT_SET' is not set", config="{folder}/unset.yaml"),
         mistake("registries.{source}: there is no connection 'nowhere'", config="{folder}/connection.yaml"),
