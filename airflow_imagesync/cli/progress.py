@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_imagesync.cli.terminal import say
-from airflow_imagesync.domain.render import count_of, human_bytes, human_seconds
+from airflow_imagesync.domain.render import human_seconds
 from airflow_imagesync.engine.progress import Snapshot
+from airflow_imagesync.engine.progress_text import Rate, TimeLeft, bytes_text, counts_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines where no terminal shows the progress live.
 LINE_INTERVAL = 10.0
-#: Seconds over which the rate is taken.
-RATE_WINDOW = 5.0
 
 
 class Display(Protocol):
@@ -45,58 +43,23 @@ def open_display(console: Console | None) -> Display:
     return LiveDisplay(console)
 
 
-class Rate:
-    """Bytes a second over the last few seconds."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def per_second(self, now: float, amount: int) -> float:
-        """Return the rate, given how much has been moved in all at the time `now`."""
-        self._seen.append((now, amount))
-        # One older than the window is kept, so that the window is covered whole.
-        while len(self._seen) > 2 and self._seen[1][0] <= now - RATE_WINDOW:
-            self._seen.popleft()
-        since, before = self._seen[0]
-        return (amount - before) / (now - since) if now > since else 0.0
-
-
-def counts_text(snapshot: Snapshot, held: Mapping[str, float] = MappingProxyType({})) -> str:
-    """Return the counts of images as a person reads them, and for how long registries want to be waited for."""
-    parts = []
-    if snapshot.planned < snapshot.to_plan:
-        parts.append(f"{snapshot.planned:,} of {count_of(snapshot.to_plan, 'image')} compared")
-    if snapshot.images:
-        parts.append(f"{min(snapshot.done, snapshot.images):,} of {count_of(snapshot.images, 'image')} done")
-    if snapshot.failed:
-        parts.append(f"{snapshot.failed:,} failed")
-    parts += [f"{registry} to be waited for: {human_seconds(seconds)}" for registry, seconds in held.items()]
-    return ", ".join(parts) or "starting"
-
-
-def bytes_text(snapshot: Snapshot, rate: float) -> str:
-    """Return the bytes and their rate as a person reads them; empty when nothing was moved."""
-    if not snapshot.bytes_moved:
-        return ""
-    total = f" of {human_bytes(snapshot.bytes_expected)}" if snapshot.bytes_expected else ""
-    return f"{human_bytes(snapshot.bytes_moved)}{total}, {human_bytes(rate)}/s"
-
-
 class LineDisplay:
     """Writes a line every ten seconds, for logs and pipes."""
 
     def __init__(self) -> None:
         self._began = self._last = time.monotonic()
         self._rate = Rate()
+        self._left = TimeLeft()
 
     def update(self, snapshot: Snapshot, held: Mapping[str, float] = MappingProxyType({})) -> None:
         """Write a line when the last one is old enough."""
         now = time.monotonic()
         rate = self._rate.per_second(now, snapshot.bytes_moved)
+        left = self._left.text(now, snapshot, held)
         if now - self._last < LINE_INTERVAL:
             return
         self._last = now
-        parts = (counts_text(snapshot, held), bytes_text(snapshot, rate), human_seconds(now - self._began))
+        parts = (counts_text(snapshot, held), bytes_text(snapshot, rate), human_seconds(now - self._began), left)
         say("; ".join(part for part in parts if part))
 
     def note(self, text: str) -> None:
@@ -112,20 +75,23 @@ class LiveDisplay:
 
     def __init__(self, console: Console) -> None:
         self._rate = Rate()
+        self._left = TimeLeft()
         self._bars = _bars(console)
         self._task = self._bars.add_task("", total=None, bytes="")
         self._bars.start()
 
     def update(self, snapshot: Snapshot, held: Mapping[str, float] = MappingProxyType({})) -> None:
         """Draw the line anew."""
-        rate = self._rate.per_second(time.monotonic(), snapshot.bytes_moved)
+        now = time.monotonic()
+        rate = self._rate.per_second(now, snapshot.bytes_moved)
+        moved = (bytes_text(snapshot, rate), self._left.text(now, snapshot, held))
         total, done = bar_of(snapshot)
         self._bars.update(
             self._task,
             total=total,
             completed=done,
             description=counts_text(snapshot, held),
-            bytes=bytes_text(snapshot, rate),
+            bytes=", ".join(part for part in moved if part),
         )
         self._bars.refresh()
 

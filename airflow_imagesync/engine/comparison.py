@@ -32,6 +32,15 @@ class Wanted:
     destination: ImageReference
     head: ManifestHead | None = None
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The source and the destination as texts."""
+        return str(self.source), str(self.destination)
+
+    def unforced(self) -> Wanted:
+        """Return the same image, to be copied only where it is not the same already."""
+        return replace(self, rule=replace(self.rule, force=False))
+
 
 class _NotAsked:
     """Stands for what a destination has where it was not asked yet."""

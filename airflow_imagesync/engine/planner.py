@@ -7,7 +7,7 @@ failed rows, never an exception.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from itertools import groupby, islice
@@ -43,8 +43,10 @@ class Planner:
         #: Destination repositories that are known to have no tag; it grows with what is compared.
         self.untagged: set[Repository] = set()
 
-    def plan(self, rules: Sequence[Rule], *, lazy: bool = False) -> Plan:
+    def plan(self, rules: Sequence[Rule], *, lazy: bool = False, done: Collection[tuple[str, str]] = ()) -> Plan:
         """Return every image of `rules` with its state; a pair that two rules name is there once.
+
+        `done` are images that are not forced even where their rule says so, as source and destination.
 
         `lazy` is for who copies at once: the source of an image that the destination does not have is not asked, so
         that its digest is not known and it may not exist; and that a single image is for another platform is left to
@@ -70,7 +72,7 @@ class Planner:
                 key = (one.source, one.destination, platforms)
                 if key not in seen:
                     seen.add(key)
-                    wanted.append(one)
+                    wanted.append(one.unforced() if done and one.names in done else one)
             parts.append(len(wanted) - before)
         del listings, seen  # a plan may be large
         rows = iter(self._compared(wanted, lazy=lazy))

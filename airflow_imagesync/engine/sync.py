@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 
+from airflow_imagesync.domain.estimate import Estimate
 from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
 from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
 from airflow_imagesync.domain.rules import Rule, SyncConfig
 from airflow_imagesync.domain.timeouts import Timeouts
+from airflow_imagesync.domain.verification import Verification
 from airflow_imagesync.engine.comparison import Wanted
 from airflow_imagesync.engine.copier import Copier
 from airflow_imagesync.engine.lanes import Lanes
@@ -21,7 +23,9 @@ from airflow_imagesync.engine.planner import Planner
 from airflow_imagesync.engine.progress import Progress
 from airflow_imagesync.engine.records import NO_RECORDS, Records
 from airflow_imagesync.engine.registries import Registries
+from airflow_imagesync.engine.sizing import Sizing
 from airflow_imagesync.registry.retry import RetryPolicy
+from airflow_imagesync.registry.statistics import RegistryStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +63,7 @@ class SyncEngine:
         self._executor = Lanes(config.concurrency)
         self._later = Later()
         self._planner = Planner(self._registries, self._executor, self.progress, records)
+        self._sizing = Sizing(self._registries, self._executor, self._cancelled, records)
         self._copier = Copier(
             self._registries,
             self._executor,
@@ -80,13 +85,39 @@ class SyncEngine:
             self.cancel()
         self.close()
 
-    def plan(self, rules: Sequence[Rule] | None = None, *, lazy: bool = False) -> Plan:
-        """Return what a run of `rules` (all of the configuration's by default) would do; `lazy` as for Planner.plan."""
-        return self._planner.plan(self.config.rules if rules is None else rules, lazy=lazy)
+    def plan(
+        self,
+        rules: Sequence[Rule] | None = None,
+        *,
+        lazy: bool = False,
+        done: Collection[tuple[str, str]] = (),
+    ) -> Plan:
+        """Return what a run of `rules` (all of the configuration's by default) would do.
+
+        `lazy` and `done` are as for Planner.plan.
+        """
+        return self._planner.plan(self.config.rules if rules is None else rules, lazy=lazy, done=done)
 
     def compare(self, wanted: Iterable[Wanted], *, lazy: bool = False) -> Plan:
         """Return how the images of `wanted` stand now; `lazy` as for Planner.plan."""
         return self._planner.compare(wanted, lazy=lazy)
+
+    def verify(self, rules: Iterable[Rule] | None = None) -> Verification:
+        """Return how every destination of `rules` (all of the configuration's by default) stands to its source now.
+
+        Both sides are asked, and platform filters worked out anew: no record's word is taken, and none is noted. That a
+        rule has force means nothing here. What can't be compared is in the result, and never raised.
+        """
+        planner = Planner(self._registries, self._executor, self.progress)
+        chosen = self.config.rules if rules is None else rules
+        return Verification.of(planner.plan([replace(rule, force=False) for rule in chosen]))
+
+    def estimate(self, plan: Plan, rules: Iterable[Rule] | None = None, *, rate: float | None = None) -> Estimate:
+        """Return what copying `plan` would send, and how long that takes at `rate` bytes a second, None for unknown.
+
+        `rules`, all of the configuration's by default, are as for `copy`. Never raises for a registry's fault.
+        """
+        return self._sizing.estimate(plan, self.config.rules if rules is None else rules, rate=rate)
 
     def run(self) -> SyncReport:
         """Plan and copy everything; what fails is in the report, and never raised."""
@@ -121,6 +152,10 @@ class SyncEngine:
     def held(self) -> dict[str, float]:
         """The registries that asked to wait, each with the seconds that are left of that."""
         return self._registries.held()
+
+    def statistics(self) -> dict[str, RegistryStatistics]:
+        """Return what was asked of each registry so far."""
+        return self._registries.statistics()
 
     @property
     def cancelled(self) -> bool:

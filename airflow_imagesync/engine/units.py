@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import replace
 
 from airflow_imagesync.domain.plan import Plan
 from airflow_imagesync.domain.reference import ImageReference
@@ -23,14 +22,11 @@ def run_unit(engine: SyncEngine, unit: Unit, *, done: Collection[tuple[str, str]
     started = time.monotonic()
     rules = {rule.index: rule for rule in unit.rules}
     wanted = [
-        Wanted(
-            replace(rules[one.rule], force=False) if (one.source, one.destination) in done else rules[one.rule],
-            ImageReference.parse(one.source),
-            ImageReference.parse(one.destination),
-        )
+        Wanted(rules[one.rule], ImageReference.parse(one.source), ImageReference.parse(one.destination))
         for one in unit.images
     ]
+    wanted = [one.unforced() if one.names in done else one for one in wanted]
     images = engine.compare(wanted, lazy=True)
-    whole = engine.plan([rules[index] for index in unit.whole], lazy=True)
+    whole = engine.plan([rules[index] for index in unit.whole], lazy=True, done=done)
     results = engine.copy(Plan(images.images + whole.images), unit.rules)
     return SyncReport(results, seconds=time.monotonic() - started)

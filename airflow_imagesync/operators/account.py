@@ -28,6 +28,7 @@ from airflow_imagesync.operators.approval import DECISION_KEY
 from airflow_imagesync.operators.image_sync import RESULT_KEY
 from airflow_imagesync.operators.plan import DRY_RUN_KEY, ESTIMATE_KEY, UNCHANGED_KEY
 from airflow_imagesync.operators.report_files import before_run
+from airflow_imagesync.operators.verify import VERIFICATION_KEY
 
 _SHOWN_FAILURES = 20
 
@@ -56,8 +57,9 @@ class Account:
     """
     What there is to say of a run.
 
-    ``missing`` images are not there because this was a dry run, or because somebody rejected them; ``differing`` are
-    not what their source is. ``images`` are the results of those that were to be copied, or were the same.
+    ``missing`` images are not there because this was a dry run, or because somebody rejected them. ``unverified`` says
+    what is wrong with a comparison of both sides. ``images`` are the results of those that were to be copied, or were
+    the same.
     """
 
     summary: str
@@ -69,7 +71,7 @@ class Account:
     planned: bool = True
     dry_run: bool = False
     missing: int = 0
-    differing: int = 0
+    unverified: str | None = None
 
     @property
     def short(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class Account:
             "planned": self.planned,
             "dry_run": self.dry_run,
             "missing": self.missing,
-            "differing": self.differing,
+            "unverified": self.unverified,
             "totals": self.document["totals"],
             "failed": [list(row) for row in self.failed[:_SHOWN_FAILURES]],
             "failed_count": len(self.failed),
@@ -207,15 +209,39 @@ class Accountant:
             missing = sum(Unit.load(unit).size for unit in left)
             metadata["left"] = f"{count_of(missing, 'image')}: {self._gates[-1].problem}"
             summary = f"{summary}; {count_of(missing, 'image')} left: {self._gates[-1].problem}"
+        verification, unverified = self._verification()
+        if verification:
+            metadata["verified"] = verification["summary"]
+            summary = f"{summary}; {verification['summary']}"
+        document = report_document(report, metadata)
+        if verification:
+            document["verification"] = verification
         return Account(
             summary,
-            report_document(report, metadata),
+            document,
             report_markdown(report, metadata),
             report_text(report),
             images=report.images,
             failed=tuple((one.source, one.destination, one.error) for one in report.failed),
             missing=missing,
+            unverified=unverified,
         )
+
+    def _verification(self) -> tuple[dict[str, Any] | None, str | None]:
+        """Return what a comparison of both sides found, if there was one, and what is wrong with it."""
+        task_id = self.tasks.verify
+        if task_id is None:
+            return None, None
+        found: dict[str, Any] | None = self.ti.xcom_pull(task_ids=task_id, key=VERIFICATION_KEY)
+        state = state_of(self.ti, task_id)
+        if found is not None and found["images"]:
+            shown = found["images"][:_SHOWN_FAILURES]
+            lines = [f"{one['source']} -> {one['destination']}: {one['error']}" for one in shown]
+            more = len(found["images"]) + found["more"] - len(shown)
+            return found, "\n".join([*lines, *([f"and {more} more"] if more else [])])
+        if state == "failed":
+            return found, f"the task {task_id} failed: see its log, and clear it to verify again"
+        return found, None
 
     def _why_lost(self, units: Sequence[Mapping[str, Any]], number: int) -> str:
         """Return why the task of a unit left no result."""

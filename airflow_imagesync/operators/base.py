@@ -23,6 +23,7 @@ from airflow_imagesync.errors import ConfigError, InvalidReference
 from airflow_imagesync.hooks.registry import RegistryHook, mask_credentials, mask_login
 from airflow_imagesync.operators.arguments import as_bool, as_count, as_names, plain_path, said
 from airflow_imagesync.operators.open_rules import HOW_SAFE, parse_open_rules
+from airflow_imagesync.operators.progress import logged_progress
 from airflow_imagesync.registry.retry import MAX_RETRY_AFTER
 
 _LOGGED_LINES = 2000
@@ -38,7 +39,8 @@ class ConfiguredOperator(BaseOperator):
     :param config: path of a configuration file (templated)
     :param auth: path of image-syncer's auth file, with `images` (templated)
     :param images: path of image-syncer's images file (templated)
-    :param rules: rules as YAML or JSON text, instead of files (templated). It may name connections. It must not hold
+    :param rules: rules instead of files: YAML or JSON text, one ``source destination`` a line, or a list or mapping
+        (templated). It may name connections. It must not hold
         credentials, because task arguments are stored in plain text, nor name environment variables, files and logins
         of the workers, because those are not for everybody who may start a run; and how safe the way of a
         connection's credentials is, only the connection says
@@ -76,7 +78,7 @@ class ConfiguredOperator(BaseOperator):
         config: str | PurePath | None = None,
         auth: str | PurePath | None = None,
         images: str | PurePath | None = None,
-        rules: str | None = None,
+        rules: Any = None,
         source_conn_id: str | None = None,
         destination_conn_id: str | None = None,
         platforms: str | Sequence[str] | None = None,
@@ -114,7 +116,7 @@ class ConfiguredOperator(BaseOperator):
     @contextmanager
     def engine(self, config: SyncConfig, records: Records) -> Iterator[SyncEngine]:
         """
-        Give an engine that `on_kill` stops.
+        Give an engine that `on_kill` stops, and tell in the log how far it has come.
 
         :param config: the configuration, its connections looked up
         :param records: what earlier syncs learned; closed at the end
@@ -123,7 +125,8 @@ class ConfiguredOperator(BaseOperator):
             self._engine = engine
             if self._killed:  # before there was an engine to tell
                 engine.cancel()
-            yield engine
+            with logged_progress(engine):
+                yield engine
 
     def overrides(self) -> Overrides:
         """Return what the arguments say on top of the configuration. Raises ConfigError, InvalidReference."""
@@ -154,6 +157,20 @@ class ConfiguredOperator(BaseOperator):
         for login in found.logins:
             mask_login(login)
         return replace(found, docker=replace(found.docker, seen=mask_credentials))
+
+    def configuration(self) -> SyncConfig:
+        """
+        Return the configuration with the connections that its rules need.
+
+        :raises ConfigError: for every mistake in it, and for a connection that is missing or does not fit
+        :raises InvalidReference: for a platform that is none
+        """
+        config = self.read_config()
+        return self.with_connections(
+            config,
+            {rule.source for rule in config.rules},
+            {to.repository for rule in config.rules for to in rule.destinations},
+        )
 
     def own_rules(self) -> str:
         """Return rules that the operator's own arguments make, as text; raise ConfigError where there are none."""

@@ -16,6 +16,7 @@ from airflow_imagesync.operators.arguments import plain_path
 from airflow_imagesync.operators.image_sync import ImageSyncOperator
 from airflow_imagesync.operators.plan import ImageSyncPlanOperator
 from airflow_imagesync.operators.report import ImageSyncOutcomeOperator, ImageSyncReportOperator
+from airflow_imagesync.operators.verify import ImageSyncVerifyOperator
 
 #: What the tasks have unless default_args or the task's own arguments say otherwise. A timeout ends what nobody watches
 #: at night.
@@ -124,10 +125,11 @@ def sync_chain(what: Mapping[str, Any], options: ChainOptions, default_args: Map
     joined["sync_task_id"] = sync.task_id
     last = sync
     if options.verify is not False:
-        from airflow_imagesync.operators.verify import ImageSyncVerifyOperator
-
         last = ImageSyncVerifyOperator(
             task_id="verify",
+            verify=options.verify,
+            plan_task_id=plan.task_id,
+            approval_task_ids=joined.get("approval_task_ids", ()),
             trigger_rule=TriggerRule.NONE_FAILED,
             **what,
             **settings(PLAN_DEFAULTS, {}),

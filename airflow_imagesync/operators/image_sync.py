@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -13,24 +12,27 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_imagesync.domain.reference import ImageReference, Repository
 from airflow_imagesync.domain.render import count_of, human_seconds, report_summary, report_text, utc_time
-from airflow_imagesync.domain.report import ImageResult, SyncReport
+from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
 from airflow_imagesync.domain.unit import Unit, shortened
 from airflow_imagesync.engine.units import run_unit
-from airflow_imagesync.errors import ConfigError, ImagesFailed
+from airflow_imagesync.errors import ConfigError
+from airflow_imagesync.operators import metrics
 from airflow_imagesync.operators.arguments import said
+from airflow_imagesync.operators.asset_events import alias_among, alias_of, emit
 from airflow_imagesync.operators.base import ConfiguredOperator, lines_for_log, mistakes_fail
 from airflow_imagesync.operators.earlier import EarlierTries
+from airflow_imagesync.operators.lineage import lineage_of
+from airflow_imagesync.operators.links import DestinationRegistryLink, SourceRegistryLink, SyncReportLink
 from airflow_imagesync.operators.records import configured_records, open_records_of_run
+from airflow_imagesync.operators.retries import images_failed, keep_to_limits, spread
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
 #: The XCom that holds a task's results, also those of a task that failed.
 RESULT_KEY = "result"
 _SHOWN_ERRORS = 3
-#: How much later than asked for a task goes on at the latest, as a part of the wait and in seconds: so that many tasks
-#: that wait for one registry do not come back at once.
-_SPREAD, _MOST_SPREAD = 0.1, 60.0
 #: How long a wait may last beyond its end before it is given up, in seconds: without a triggerer it has none.
 _PATIENCE = 900.0
 
@@ -46,7 +48,12 @@ class ImageSyncOperator(ConfiguredOperator):
     Where all that may still succeed is held up by a registry that asks for a wait of more than a minute, such as Docker
     Hub with its pull limit, the task defers itself until then (which takes a triggerer, and no slot of a worker) and
     goes on with what is left, in the same try. Its ``execution_timeout`` holds for each stretch of work between such
-    waits, a ``dagrun_timeout`` for all of it.
+    waits, a ``dagrun_timeout`` for all of it. Where it does not defer itself, Airflow 3.3 tries again when the registry
+    allows it, and not after ``retry_delay``: that is RegistryRetryPolicy, unless you give a ``retry_policy``.
+
+    When it succeeds without `unit` and something was copied, it emits events of the assets
+    ``oci://registry/repository`` of its destinations, by the AssetAlias among its ``outlets``: yours, or
+    ``imagesync_<dag_id>``.
 
     :param source: what to copy: ``registry/repository`` with nothing, ``:tag``, ``:tag1,tag2``, ``:/regex/`` or
         ``@digest`` behind it (templated)
@@ -62,6 +69,7 @@ class ImageSyncOperator(ConfiguredOperator):
 
     template_fields: Sequence[str] = ("source", "destination", *ConfiguredOperator.template_fields)
     ui_color = "#d6ecfa"
+    operator_extra_links = (SourceRegistryLink(), DestinationRegistryLink(), SyncReportLink())
 
     def __init__(
         self,
@@ -74,11 +82,18 @@ class ImageSyncOperator(ConfiguredOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        keep_to_limits(self)
         self.source = source
         self.destination = destination
         self.allow_empty = allow_empty
         self.unit = unit
         self.max_wait = max_wait
+        self._results: tuple[ImageResult, ...] = ()
+        # The images of a unit are announced by the task that reports the run, because a mapped task that fails tells
+        # nobody of what it did before.
+        if unit is None and alias_among(self.outlets) is None:
+            dag = self.get_dag()
+            self.outlets = [*self.outlets, alias_of(dag.dag_id if dag is not None else None)]
 
     @property
     def label(self) -> str:
@@ -124,20 +139,38 @@ class ImageSyncOperator(ConfiguredOperator):
         earlier = EarlierTries(context, this_try)
         with self.engine(config, open_records_of_run(where, context)) as engine:
             report = run_unit(engine, unit, done=earlier.unfinished)
+            statistics = engine.statistics()
+        fresh = earlier.fresh(report)
+        metrics.record((one for one in fresh if one.state is not ResultState.FAILED), statistics)
         report = earlier.joined(report)
+        self._results = report.images
         self.log.info("%s", lines_for_log(report_text(report)))
         ti: Any = context["ti"]
         ti.xcom_push(
             key=RESULT_KEY,
-            value={"unit": ti.map_index, "label": unit.label, "images": [one.dump() for one in report.images]},
+            value={"unit": unit.number, "label": unit.label, "images": [one.dump() for one in report.images]},
         )
         if report.failed:
             self._defer_until_it_helps(report.failed, waited)
+            metrics.record(report.failed)
             message = _failure(report)
             if any(one.temporary for one in report.failed):
-                raise ImagesFailed(message)
+                raise images_failed(message, report.failed)
             raise AirflowFailException(message)
+        if self.unit is None and (alias := alias_among(self.outlets)) is not None:
+            emit(context, alias, earlier.not_announced(report, fresh))
         return report.totals
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:  # noqa: ARG002
+        """
+        Return what was read and written, for OpenLineage's provider.
+
+        :param task_instance: the task instance that ran
+        """
+        return lineage_of(self._results)
+
+    #: Of a failed task, too: what it did copy is there.
+    get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
 
     def _defer_until_it_helps(self, failed: Iterable[ImageResult], waited: float) -> None:
         """Defer the task if nothing but time is missing for any of the images that may still succeed."""
@@ -145,8 +178,7 @@ class ImageSyncOperator(ConfiguredOperator):
         if not times or None in times:
             return
         until = max(time.time(), *(one for one in times if one is not None))
-        wait = until - time.time()
-        wait += min(_MOST_SPREAD, wait * _SPREAD) * random.uniform(0.1, 1.0)  # noqa: S311  # no secret
+        wait = spread(max(0.0, until - time.time()))
         # A wait that ended while the rest was done counts, too: a task must not defer itself for ever.
         waited += max(wait, self.longest_wait)
         longest = _seconds(self.max_wait)

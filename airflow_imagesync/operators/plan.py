@@ -94,7 +94,7 @@ class ImageSyncPlanOperator(ConfiguredOperator):
             with mistakes_fail():
                 dry_run = as_bool(self.plan_only, "plan_only")
                 estimated = as_bool(self.estimate, "estimate")
-                config = self._configuration()
+                config = self.configuration()
                 plan, estimate = self._plan(config, context, estimated=estimated)
                 first = pilot_positions(plan, pilot) if (pilot := said(self.pilot)) is not None else set()
         except AirflowFailException as failure:
@@ -139,11 +139,3 @@ class ImageSyncPlanOperator(ConfiguredOperator):
         ti: Any = context["ti"]
         latest = read_latest(report_folder(path, ti.dag_id, ti.task_id))
         return measured_rate(latest.get("totals")) if latest is not None else None
-
-    def _configuration(self) -> SyncConfig:
-        config = self.read_config()
-        return self.with_connections(
-            config,
-            {rule.source for rule in config.rules},
-            {to.repository for rule in config.rules for to in rule.destinations},
-        )

@@ -188,7 +188,10 @@ class ImageSyncOutcomeOperator(ImageSyncReportOperator):
         late: Sequence[ImageResult] = ()
         if not _is_good(report):
             account = self.account(ti)
-            if any(account.short[key] != report[key] for key in ("planned", "failed", "failed_count", "missing")):
+            if any(
+                account.short[key] != report[key]
+                for key in ("planned", "failed", "failed_count", "missing", "unverified")
+            ):
                 report, written = self.publish(ti, account), True
                 image_map, late = None, account.images  # the map is pushed with the report
         if image_map is not None:
@@ -198,8 +201,11 @@ class ImageSyncOutcomeOperator(ImageSyncReportOperator):
             raise AirflowFailException(summary)
         if not _is_good(report):
             lines = [f"{source} -> {destination}: {error}" for source, destination, error in report["failed"]]
-            more = report["failed_count"] - len(lines)
-            raise AirflowFailException("\n".join([summary, *lines, *([f"and {more} more; {see}"] if more else [])]))
+            if more := report["failed_count"] - len(lines):
+                lines.append(f"and {more} more; {see}")
+            if report["unverified"]:
+                lines.append(report["unverified"])
+            raise AirflowFailException("\n".join([summary, *lines]))
         if not written:
             raise AirflowFailException(f"{summary}; but the report could not be written, {see}")
         if report["missing"]:
@@ -214,7 +220,7 @@ class ImageSyncOutcomeOperator(ImageSyncReportOperator):
 
 
 def _is_good(report: Mapping[str, Any]) -> bool:
-    return bool(report["planned"] and not report["failed_count"])
+    return bool(report["planned"] and not report["failed_count"] and not report["unverified"])
 
 
 def _is_latest(metadata: Mapping[str, Any], latest: Mapping[str, Any] | None) -> bool:

@@ -5,39 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from airflow_imagesync.cli.progress import (
-    LineDisplay,
-    LiveDisplay,
-    Rate,
-    bar_of,
-    bytes_text,
-    counts_text,
-    open_display,
-)
+from airflow_imagesync.cli.progress import LineDisplay, LiveDisplay, bar_of, open_display
 from airflow_imagesync.engine.progress import Snapshot
 
 MIB = 1024 * 1024
-
-
-@pytest.mark.parametrize(
-    ("snapshot", "text"),
-    [
-        (Snapshot(), "starting"),
-        (Snapshot(to_plan=1000, planned=340), "340 of 1,000 images compared"),
-        (
-            Snapshot(to_plan=10, planned=4, images=3, copied=1, failed=1),
-            "4 of 10 images compared, 2 of 3 images done, 1 failed",
-        ),
-        (Snapshot(to_plan=10, planned=10, images=1, copied=1), "1 of 1 image done"),
-    ],
-)
-def test_counts(snapshot: Snapshot, text: str) -> None:
-    assert counts_text(snapshot) == text
-
-
-def test_bytes() -> None:
-    assert bytes_text(Snapshot(), 0) == ""
-    assert bytes_text(Snapshot(bytes_moved=3 * MIB, bytes_expected=10 * MIB), MIB) == "3.0 MiB of 10.0 MiB, 1.0 MiB/s"
 
 
 @pytest.mark.parametrize(
@@ -52,15 +23,6 @@ def test_bytes() -> None:
 )
 def test_bar(snapshot: Snapshot, bar: tuple[int | None, float]) -> None:
     assert bar_of(snapshot) == bar
-
-
-def test_rate_forgets_what_is_long_ago() -> None:
-    rate = Rate()
-    assert rate.per_second(0.0, 0) == 0
-    assert rate.per_second(1.0, 100) == 100
-    for second in range(2, 30):
-        found = rate.per_second(float(second), 100)
-    assert found == 0
 
 
 def test_lines_come_at_most_every_ten_seconds(
@@ -79,6 +41,18 @@ def test_lines_come_at_most_every_ten_seconds(
         "1 of 4 images done; 50.0 MiB, 5.0 MiB/s; 10.0 s",
         "1 of 4 images done; 100.0 MiB, 5.0 MiB/s; 20.0 s",
     ]
+
+
+def test_lines_tell_how_long_it_still_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("airflow_imagesync.cli.progress.time.monotonic", lambda: now)
+    display = LineDisplay()
+    for tick in range(51):
+        now = 100.0 + tick / 5
+        display.update(Snapshot(images=40, copied=tick // 5))
+    assert capsys.readouterr().err.splitlines() == ["10 of 40 images done; 10.0 s; about 30.0 s left"]
 
 
 def terminal(**settings: str) -> Console:

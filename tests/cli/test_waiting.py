@@ -15,9 +15,10 @@ import pytest
 from airflow_imagesync.__main__ import main
 from airflow_imagesync.cli import terminal
 from airflow_imagesync.cli.options import build_parser, duration
-from airflow_imagesync.cli.progress import counts_text, open_display
+from airflow_imagesync.cli.progress import open_display
 from airflow_imagesync.config import load_config
 from airflow_imagesync.engine.progress import Snapshot
+from airflow_imagesync.engine.progress_text import counts_text
 from airflow_imagesync.engine.sync import SyncEngine
 from airflow_imagesync.registry.pace import Pace
 from airflow_imagesync.registry.retry import RetryPolicy
@@ -57,7 +58,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
     return code, output.out, output.err
 
 
-@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("command", ["plan", "run", "verify"])
 def test_a_longer_wait_than_allowed_fails_and_says_what_allows_it(
     capsys: pytest.CaptureFixture[str], front: Front, config: Path, command: str
 ) -> None:

@@ -16,6 +16,7 @@ from devtools.latency import LatencyProxy
 from tests.support import PASSWORD, USER
 from tests.support.airflow_server import AirflowServer
 from tests.support.front import Front
+from tests.support.statsd import StatsdSink
 
 #: The DAGs that the tests run, each in a file of its name; they find the site by the variables SITE_....
 DAGS = [*Path(__file__).with_name("dags").glob("*.py"), Path(__file__).parents[2] / "dags" / "migrate_images.py"]
@@ -30,7 +31,10 @@ PLANTED = {
 
 @dataclass(frozen=True)
 class Site:
-    """Airflow, and what it works on. Tests stop and start the registry ``flaky``; ``front`` is before ``source``."""
+    """Airflow, and what it works on. Tests stop and start the registry ``flaky``; ``front`` is before ``source``.
+
+    Airflow's metrics go to ``metrics``, and the lineage of DAGs that ask for it to the file ``lineage.json``.
+    """
 
     airflow: AirflowServer
     folder: Path
@@ -40,6 +44,7 @@ class Site:
     token: DistributionRegistry
     flaky: DistributionRegistry
     front: Front
+    metrics: StatsdSink
 
     def report(self, *names: str) -> dict[str, Any]:
         """Return a report that a DAG wrote."""
@@ -63,6 +68,7 @@ def site(
         DistributionRegistry() as flaky,
         LatencyProxy(destination.host, delay=1.0) as slow,
         Front(source.host) as front,
+        StatsdSink() as metrics,
     ):
         known = {one: {"insecure": True} for one in (source.host, destination.host, flaky.host, slow.host, front.host)}
 
@@ -104,6 +110,22 @@ def site(
                 f"{front.host}/waiting/app:v2": f"{destination.host}/waiting/app",
             },
         )
+        for name in ("asking", "gone"):
+            write(name, {f"{source.host}/{name}/app": f"{destination.host}/{name}/app"})
+        write(
+            "changing",
+            {
+                f"{source.host}/changing/app": f"{destination.host}/changing/app",
+                f"{source.host}/changing/late:v1": f"{destination.host}/changing/late",
+            },
+        )
+        write(
+            "retrying",
+            {
+                f"{front.host}/retrying/app": f"{destination.host}/retrying/app",
+                f"{source.host}/retrying/partly:v1,v2": f"{destination.host}/retrying/partly",
+            },
+        )
         write("larger", {f"{source.host}/larger/app": f"{destination.host}/larger/app"})
         write(
             "own",
@@ -119,8 +141,14 @@ def site(
             home,
             airflow_database,
             {
+                **metrics.environ,
                 "AIRFLOW__CORE__MAX_MAP_LENGTH": "3",
+                "AIRFLOW__OPENLINEAGE__SELECTIVE_ENABLE": "True",
+                "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+                    {"type": "file", "log_file_path": str(folder / "lineage.json"), "append": True}
+                ),
                 "AIRFLOW_CONN_SRC": json.dumps({**reached, "host": source.host}),
+                "AIRFLOW_CONN_PLAIN": json.dumps({**reached, "host": destination.host}),
                 "AIRFLOW_CONN_DST": json.dumps(
                     {**reached, "host": htpasswd_registry.host, "login": USER, "password": PASSWORD}
                 ),
@@ -149,7 +177,7 @@ def site(
             )
             known_dags = {path.stem for path in DAGS} - {"broken"}
             airflow.wait_for(lambda: _dag_ids(airflow) == known_dags, "the DAGs to be parsed")
-            yield Site(airflow, folder, source, destination, htpasswd_registry, token_registry, flaky, front)
+            yield Site(airflow, folder, source, destination, htpasswd_registry, token_registry, flaky, front, metrics)
 
 
 def _dag_ids(airflow: AirflowServer) -> set[str]:

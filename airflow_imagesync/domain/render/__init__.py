@@ -33,6 +33,12 @@ from airflow_imagesync.domain.render.report import (
     with_failing,
 )
 from airflow_imagesync.domain.render.success import success_list, success_text
+from airflow_imagesync.domain.render.verification import (
+    verification_document,
+    verification_markdown,
+    verification_text,
+    verification_verdict,
+)
 
 __all__ = [
     "FORMAT",
@@ -60,5 +66,9 @@ __all__ = [
     "time_text",
     "unknown_lines",
     "utc_time",
+    "verification_document",
+    "verification_markdown",
+    "verification_text",
+    "verification_verdict",
     "with_failing",
 ]
