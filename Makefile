@@ -7,11 +7,16 @@ INSTALLED := $(VENV)/.installed
 # The clouds' providers can't be installed beside the newest versions of everything else.
 CLOUDS := $(VENV)-clouds
 CLOUDS_INSTALLED := $(CLOUDS)/.installed
+# The lowest supported Airflow, with what there was when it was the newest: what it needs has moved on since.
+FLOOR := $(VENV)-floor
+FLOOR_INSTALLED := $(FLOOR)/.installed
+FLOOR_AIRFLOW := 3.2.0
+FLOOR_DAY := 2026-05-01
 # Most tests wait for something. The tests of a file share servers, so they stay together.
 PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-clouds demo bench constraints clean
+.PHONY: help setup lint test test-clouds test-floor demo bench constraints clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +36,10 @@ test-clouds: $(CLOUDS_INSTALLED) ## Run the tests of the clouds' logins, in .ven
 	$(CLOUDS)/bin/python devtools/install.py registry
 	$(CLOUDS)/bin/python -m pytest $(or $(ARGS),tests/clouds)
 
+test-floor: $(FLOOR_INSTALLED) ## Run a smoke test with the lowest supported Airflow, in .venv-floor
+	$(FLOOR)/bin/python devtools/install.py registry skopeo
+	$(FLOOR)/bin/python -m pytest $(or $(ARGS),tests/floor tests/test_provider_info.py tests/test_dags.py)
+
 demo: $(INSTALLED) ## Run the nightly sync between two local registries, twice; UI=1 ends in Airflow's web UI
 	$(BIN)/python -m demo $(if $(filter-out 0,$(UI)),--ui)
 
@@ -44,9 +53,11 @@ constraints: ## Pin the newest versions that fit, in constraints*.txt (needs uv)
 	$(COMPILE) --extra dev --output-file constraints.txt
 	$(COMPILE) $(addprefix --extra ,dev dev-clouds amazon google microsoft-azure alibaba) \
 	    --output-file constraints-clouds.txt
+	echo 'apache-airflow==$(FLOOR_AIRFLOW)' | $(COMPILE) - --extra dev --exclude-newer $(FLOOR_DAY) \
+	    --output-file constraints-floor.txt
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(CLOUDS) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLOUDS) $(FLOOR) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -58,6 +69,11 @@ $(CLOUDS_INSTALLED): pyproject.toml constraints-clouds.txt
 	$(environment)
 	@$(install) --constraint constraints-clouds.txt --editable '.[dev,dev-clouds,amazon,microsoft-azure,alibaba]'
 	@$(install) --constraint constraints-clouds.txt --no-deps apache-airflow-providers-google
+	@touch $@
+
+$(FLOOR_INSTALLED): pyproject.toml constraints-floor.txt
+	$(environment)
+	@$(install) --constraint constraints-floor.txt --editable '.[dev]'
 	@touch $@
 
 # The folder of the target is the environment.

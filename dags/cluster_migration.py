@@ -82,7 +82,7 @@ with DAG(
         source_conn_id="{{ params.source_connection or '' }}",
         destination_conn_id="{{ params.destination_connection or '' }}",
         allowed_hosts=ALLOWED_HOSTS,
-        verify=False,
+        verify=True,
         report_path=os.environ.get("IMAGESYNC_REPORTS"),
     )
 
