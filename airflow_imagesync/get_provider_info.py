@@ -31,7 +31,41 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_imagesync.operators.image_sync",
                     "airflow_imagesync.operators.plan",
                     "airflow_imagesync.operators.report",
+                    "airflow_imagesync.operators.approval",
+                    "airflow_imagesync.operators.verify",
                 ],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "Container registry",
+                "python-modules": ["airflow_imagesync.sensors.image"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Container registry",
+                "python-modules": [
+                    "airflow_imagesync.triggers.image",
+                    "airflow_imagesync.triggers.image_tag",
+                ],
+            }
+        ],
+        "notifications": [
+            "airflow_imagesync.notifications.image_sync.ImageSyncNotifier",
+            "airflow_imagesync.notifications.log.LogNotifier",
+        ],
+        "extra-links": [
+            "airflow_imagesync.operators.links.SourceRegistryLink",
+            "airflow_imagesync.operators.links.DestinationRegistryLink",
+            "airflow_imagesync.operators.links.SyncReportLink",
+        ],
+        "asset-uris": [
+            {
+                "schemes": ["oci"],
+                "handler": "airflow_imagesync.assets.sanitize_uri",
+                "factory": "airflow_imagesync.assets.create_asset",
+                "to_openlineage_converter": "airflow_imagesync.assets.to_openlineage",
             }
         ],
         "connection-types": [

@@ -14,6 +14,9 @@ from airflow_imagesync.cli.options import COMMANDS, RECORDS_COMMANDS, build_pars
 from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.reference import Repository
 from airflow_imagesync.errors import ConfigError
+from devtools import images
+from devtools.distribution import DistributionRegistry
+from tests.support import PASSWORD, USER
 from tests.support.records import opened
 
 QUAY = Login(key="quay.io", registry="quay.io", conn_id="quay")
@@ -140,6 +143,37 @@ def test_a_usage_error_exits_2(config: Path) -> None:
     done = airflow("imagesync", "run", config, "--concurrency", "0")
     assert done.returncode == 2
     assert "'0' is not a whole number from 1" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_verification_logs_in_by_connections_and_leaves_standard_output_to_its_json(
+    airflow_database: Path,
+    source_registry: DistributionRegistry,
+    htpasswd_registry: DistributionRegistry,
+    repository_prefix: str,
+    tmp_path: Path,
+) -> None:
+    image = images.image()
+    images.push(source_registry.url, repository_prefix, image, ["v1", "v2"])
+    images.push(htpasswd_registry.url, repository_prefix, image, ["v1"], auth=(USER, PASSWORD))
+    hosts = (source_registry.host, htpasswd_registry.host)
+    rule = {"source": f"{hosts[0]}/{repository_prefix}", "destination": f"{hosts[1]}/{repository_prefix}"}
+    config = tmp_path / "sync.json"
+    config.write_text(
+        json.dumps({"registries": {hosts[0]: {"insecure": True}, hosts[1]: {"conn_id": "dst"}}, "rules": [rule]})
+    )
+    connection = {
+        "conn_type": "oci_registry",
+        "host": hosts[1],
+        "login": USER,
+        "password": PASSWORD,
+        "extra": {"insecure": True},
+    }
+    done = airflow("imagesync", "verify", config, "-o", "json", AIRFLOW_CONN_DST=json.dumps(connection))
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["totals"] == {"same": 1, "missing": 1, "different": 0, "failed": 0}
+    assert "1 of 2 images is not the same" in done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
 
 
 @pytest.mark.slow

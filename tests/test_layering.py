@@ -12,7 +12,12 @@ import pytest
 import airflow_imagesync
 
 PACKAGE = Path(airflow_imagesync.__file__).parent
-AIRFLOWS_SIDE = {"hooks", "operators", "sensors", "triggers", "dag_factory", "airflow_cli", "plugin"}
+AIRFLOWS_SIDE = {"hooks", "operators", "sensors", "triggers", "notifications"} | {
+    "dag_factory",
+    "airflow_cli",
+    "assets",
+    "plugin",
+}
 HTTP_STACK = {"requests", "urllib3", "tenacity"}
 #: What each layer may import of this package, besides itself and errors.
 ALLOWED = {
@@ -22,6 +27,7 @@ ALLOWED = {
     "registry": {"domain"},
     "engine": {"domain", "registry"},
     "connections": {"domain"},
+    "kubernetes": {"domain"},
 }
 
 # Imports every module that is not Airflow's side where importing Airflow raises.

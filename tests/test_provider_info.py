@@ -54,11 +54,11 @@ def test_names_modules_and_classes_that_are_there() -> None:
     from importlib import import_module
 
     info = get_provider_info()
-    for kind in ("hooks", "operators"):
+    for kind in ("hooks", "operators", "sensors", "triggers"):
         for entry in info[kind]:
             for module in entry["python-modules"]:
                 import_module(module)
-    for path in (*info["cli"], connection_type()["hook-class-name"]):
+    for path in (*info["cli"], *info["notifications"], *info["extra-links"], connection_type()["hook-class-name"]):
         module, _, name = str(path).rpartition(".")
         assert callable(getattr(import_module(module), name))
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from airflow_imagesync.cli import files, records, terminal
 from airflow_imagesync.cli.exits import EXIT_FAILED, EXIT_OK, EXIT_USAGE, code_of
 from airflow_imagesync.cli.options import MARKDOWN_SUFFIXES, RECORDS_COMMANDS, usage_problem, wanted_platforms
-from airflow_imagesync.cli.tables import check_view, plan_view, run_view
+from airflow_imagesync.cli.tables import check_view, plan_view, run_view, verify_view
 from airflow_imagesync.cli.terminal import is_terminal
 from airflow_imagesync.config import Overrides, read_config
 from airflow_imagesync.domain import render
@@ -29,6 +29,7 @@ from airflow_imagesync.domain.login import Login
 from airflow_imagesync.domain.plan import ImagePair, PairState, Plan
 from airflow_imagesync.domain.report import ImageResult, SyncReport
 from airflow_imagesync.domain.rules import SyncConfig
+from airflow_imagesync.domain.verification import Verification, VerifiedImage
 from airflow_imagesync.errors import ConfigError, ImageSyncError, Problem
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 #: Seconds between two looks at the progress.
 TICK = 0.2
 
-Outcome = TypeVar("Outcome", Plan, SyncReport)
+Outcome = TypeVar("Outcome", Plan, SyncReport, Verification)
 
 
 def execute(
@@ -74,8 +75,10 @@ def execute(
         terminal.say(f"error: {problem}")
         return EXIT_USAGE
     try:
-        act = _plan if command == "plan" else _run
-        return act(arguments, config, records.where_of(arguments, usual_records), console, output)
+        act = {"plan": _plan, "run": _run, "verify": _verify}[command]
+        # A verification asks both sides, so what earlier runs learned is not for it.
+        where = None if command == "verify" else records.where_of(arguments, usual_records)
+        return act(arguments, config, where, console, output)
     except ConfigError as error:  # what only shows when a registry is set up, such as an unreadable ca_file
         return _check(arguments, config, error.problems, output)
     except ImageSyncError as error:
@@ -93,7 +96,7 @@ def _read(arguments: Namespace, resolve: Callable[[Login], Login]) -> tuple[Sync
             registry=arguments.default_registry,
             namespace=arguments.default_namespace,
             platforms=wanted_platforms(arguments),
-            force=arguments.force,
+            force=getattr(arguments, "force", False),  # verify has none
             concurrency=arguments.concurrency,
             retries=arguments.retries,
             docker_config=arguments.docker_config,
@@ -166,6 +169,30 @@ def _run(
     if arguments.success_images is not None:
         as_json = arguments.success_images.suffix.lower() == ".json"
         codes.append(_write_file(arguments.success_images, render.success_text(report, as_json=as_json)))
+    return max(codes)
+
+
+def _verify(
+    arguments: Namespace, config: SyncConfig, where: records.Where, console: Console | None, output: TextIO | None
+) -> int:
+    began = _now()
+    verification, interrupted = _watch(arguments, config, where, console, lambda engine: engine.verify())
+    if arguments.output == "json":
+        text = render.json_text(verification.as_dict())
+        for one in verification.deviations:
+            terminal.say(render.one_line(f"{one.state}: {one.source} -> {one.destination}: {one.error}"))
+        terminal.say(render.verification_verdict(verification))
+    else:
+        text = verify_view(verification, all_images=bool(arguments.verbose), terminal=is_terminal(output))
+    codes = [interrupted, EXIT_FAILED if verification.deviations else EXIT_OK, _write_output(output, text)]
+    _say_when_to_try_again(verification.images)
+    if arguments.report is not None:
+        metadata = _metadata(arguments, began, interrupted)
+        codes.append(
+            _write_report(
+                arguments.report, verification, metadata, render.verification_markdown, render.verification_document
+            )
+        )
     return max(codes)
 
 
@@ -273,7 +300,7 @@ def _say_failed(failed: Iterable[ImagePair | ImageResult]) -> None:
         terminal.say(render.one_line(f"failed: {one.source} -> {one.destination}: {one.error}"))
 
 
-def _say_when_to_try_again(images: Iterable[ImagePair | ImageResult]) -> None:
+def _say_when_to_try_again(images: Iterable[ImagePair | ImageResult | VerifiedImage]) -> None:
     """Tell a person what to do about failures that a registry's limit made."""
     times = [one.retry_at for one in images if one.retry_at is not None]
     if times:

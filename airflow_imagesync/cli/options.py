@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "read and validate a configuration without network, and show what each rule means",
     "plan": "show what a run would do",
     "run": "copy what the destinations lack",
+    "verify": "compare every destination with its source by digest, and show what differs",
 }
 RECORDS_DESCRIPTION = "look at what earlier runs learned, take it out, or drop what is old"
 #: The commands below ``records``; their options name them in full.
@@ -137,7 +138,7 @@ OPTIONS = (
         "the longest wait that a registry may ask for, such as 30s, 10m or 6h (default: 1m); what would have to wait "
         "longer fails",
         {"type": duration, "metavar": "TIME", "default": DEFAULT_MAX_WAIT},
-        ("plan", "run"),
+        ("plan", "run", "verify"),
     ),
     Option(
         ("--platform",),
@@ -172,7 +173,12 @@ OPTIONS = (
             "metavar": "ARCH[:VARIANT]",
         },
     ),
-    Option(("--force",), "copy what is the same, too", {"action": "store_true"}),
+    Option(
+        ("--force",),
+        "copy what is the same, too",
+        {"action": "store_true", "default": False},
+        ("check", "plan", "run"),
+    ),
     Option(("--default-registry",), "registry for rules with an empty destination", {"metavar": "REGISTRY"}),
     Option(("--default-namespace",), "namespace for rules with an empty destination", {"metavar": "NAMESPACE"}),
     Option(
@@ -190,7 +196,7 @@ OPTIONS = (
         "write a report, JSON or Markdown by suffix; a JSON report that is there already tells since how "
         "many runs a rule has been failing",
         {"type": report_path, "metavar": "FILE"},
-        ("plan", "run"),
+        ("plan", "run", "verify"),
     ),
     Option(
         ("--output-success-images",),

@@ -17,10 +17,20 @@ from airflow_imagesync.domain.render import (
     plan_order,
     plan_summary,
     report_summary,
+    verification_verdict,
 )
 from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
+from airflow_imagesync.domain.verification import Verification, VerifiedState
 
-_STYLES = {"failed": "red", "changed": "yellow", "new": "green", "copied": "green", "same": "dim"}
+_STYLES = {
+    "failed": "red",
+    "changed": "yellow",
+    "different": "yellow",
+    "missing": "yellow",
+    "new": "green",
+    "copied": "green",
+    "same": "dim",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,22 @@ def plan_view(plan: Plan, *, all_images: bool, terminal: bool) -> str:
         if all_images or pair.state is not PairState.SAME
     ]
     return _view(columns, rows, [*plan.notes, plan_summary(plan)], terminal)
+
+
+def verify_view(verification: Verification, *, all_images: bool, terminal: bool) -> str:
+    """Return a verification as a table of what is not the same; of all images only where `all_images` says so."""
+    columns = [
+        Column("State"),
+        Column("Source"),
+        Column("Destination", below=True, prefix="-> "),
+        Column("Detail", below=True),
+    ]
+    same = [one for one in verification.images if all_images and one.state is VerifiedState.SAME]
+    rows = [
+        Row([one.state.value, one.source, one.destination, one.error or ""], _STYLES[one.state.value])
+        for one in (*verification.deviations, *same)
+    ]
+    return _view(columns, rows, [*verification.notes, verification_verdict(verification)], terminal)
 
 
 def run_view(report: SyncReport, *, all_images: bool, terminal: bool) -> str:

@@ -18,6 +18,7 @@ from airflow_imagesync.operators.announcing import ANNOUNCED_KEY, announce
 from airflow_imagesync.operators.arguments import plain_path, said
 from airflow_imagesync.operators.asset_events import alias_among, alias_of
 from airflow_imagesync.operators.base import lines_for_log
+from airflow_imagesync.operators.links import SyncReportLink
 from airflow_imagesync.operators.plan import PLAN_KEY
 from airflow_imagesync.operators.report_files import (
     LATEST,
@@ -169,6 +170,7 @@ class ImageSyncOutcomeOperator(ImageSyncReportOperator):
     """
 
     ui_color = "#f6dede"
+    operator_extra_links = (SyncReportLink(),)
 
     def __init__(self, *, report_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

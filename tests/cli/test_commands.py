@@ -162,7 +162,7 @@ def test_check_shows_rules_and_logins(
     assert lines[-1] == "2 rules, no errors"
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "run"])
+@pytest.mark.parametrize("command", ["check", "plan", "run", "verify"])
 def test_a_config_error_is_one_line_and_checks_object_whatever_the_command(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
@@ -264,7 +264,7 @@ def test_a_connection_from_the_environment_is_used(
     config.write_text(
         "registries:\n  quay.io: {conn_id: quay}\nrules:\n- {source: 'quay.io/a/b:1', destination: localhost/a/b}\n"
     )
-    for command in ("check", "plan", "run"):
+    for command in ("check", "plan", "run", "verify"):
         code, document, err = run_json(capsys, command, config)
         assert code == 2
         assert "set AIRFLOW_CONN_QUAY, or use 'airflow imagesync'" in document["errors"][0]["message"]
@@ -281,7 +281,7 @@ def test_a_connection_from_the_environment_is_used(
     assert "hunter2" not in err + json.dumps(document)
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "run"])
+@pytest.mark.parametrize("command", ["check", "plan", "run", "verify"])
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

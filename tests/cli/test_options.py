@@ -30,14 +30,20 @@ def test_every_command_takes_what_changes_the_configuration(command: str) -> Non
             "--arch",
             "arm64",
         ),
-        *("--force", "--default-registry", "r.io", "--default-namespace", "mirror", "-o", "json", "-vv"),
+        *("--default-registry", "r.io", "--default-namespace", "mirror", "-o", "json", "-vv"),
         *("--docker-config", "--credential-helpers"),
     )
     assert (arguments.docker_config, arguments.credential_helpers) == (True, True)
-    assert (arguments.concurrency, arguments.retries, arguments.force) == (4, 0, True)
+    assert (arguments.concurrency, arguments.retries) == (4, 0)
     assert (arguments.default_registry, arguments.default_namespace) == ("r.io", "mirror")
     assert (arguments.output, arguments.verbose) == ("json", 2)
     assert usage_problem(arguments) is None
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "run"])
+def test_what_copies_may_be_forced(command: str) -> None:
+    assert parse(command, "c.yaml", "--force").force is True
+    assert parse(command, "c.yaml").force is False
 
 
 def test_proc_is_image_syncers_word_for_concurrency() -> None:

@@ -36,7 +36,7 @@ def test_a_plan_is_shown_and_copied_once_a_person_approves(site: Site, skopeo: S
     assert "Copy what is planned" in asked["subject"]
     assert f"{site.source.host}/approved/app:v1" in asked["body"]
     assert "| --- |" in asked["body"]
-    assert "97.7 KiB" in asked["body"]
+    assert "98.3 KiB" in asked["body"]
     assert not has(site.htpasswd, "approved/app:v1", skopeo)
 
     airflow.answer("migrate_images", run_id, "approve", "Approve")

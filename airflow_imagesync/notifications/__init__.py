@@ -1,0 +1,1 @@
+"""Telling people how syncs go, on Airflow's notification backends."""
