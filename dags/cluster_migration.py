@@ -13,7 +13,8 @@ from airflow_imagesync.domain.image_map import ImageMap, image_reference
 from airflow_imagesync.errors import ConfigError
 from airflow_imagesync.kubernetes import images_of_manifests, inventory_of_manifests, rewrite_manifests
 
-EXAMPLES = Path(__file__).with_name("examples")
+MANIFESTS = os.environ.get("IMAGESYNC_MANIFESTS") or str(Path(__file__).with_name("examples"))
+DESTINATION = os.environ.get("IMAGESYNC_DESTINATION") or "localhost:5002/migrated"
 OUTPUT = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser() / "migrated-manifests"
 # Whoever may start this DAG chooses which hosts the workers ask, and which folders they read and write. To limit that,
 # name the registries, with commas between them, and the folders, with colons between them. None: any.
@@ -38,7 +39,7 @@ with DAG(
     tags=["imagesync"],
     params={
         "manifests": Param(
-            str(EXAMPLES),
+            MANIFESTS,
             type="string",
             minLength=1,
             title="Manifests",
@@ -46,7 +47,7 @@ with DAG(
             "folders below it. Templates are passed over: render them first.",
         ),
         "destination": Param(
-            "localhost:5002/migrated",
+            DESTINATION,
             type="string",
             minLength=1,
             title="Destination",

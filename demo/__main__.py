@@ -15,7 +15,7 @@ from pathlib import Path
 from airflow_imagesync.cli.tables import run_view
 from airflow_imagesync.domain.report import ImageResult, SyncReport
 from demo.airflow import DemoAirflow
-from demo.content import fill
+from demo.content import fill, fill_cluster
 from devtools.distribution import DistributionRegistry
 from devtools.install import MissingProgramError, ensure
 
@@ -55,7 +55,9 @@ def run(*, with_ui: bool) -> int:
         config.write_text(configuration(source.host, destination.host))
         say(f"The configuration ({config.relative_to(ROOT)}):")
         print(textwrap.indent(config.read_text(), "    "))
-        airflow = DemoAirflow(FOLDER, ROOT / "dags", config, source.host, destination.host)
+        manifests = copy_manifests(FOLDER / "manifests", source.host)
+        registries = {"source_registry": source.host, "destination_registry": destination.host}
+        airflow = DemoAirflow(FOLDER, ROOT / "dags", config, manifests, registries)
         say("Airflow sets up its database (SQLite)")
         airflow.set_up()
         ok = True
@@ -79,6 +81,7 @@ def run(*, with_ui: bool) -> int:
         reports = FOLDER / "reports" / "nightly_sync"
         print(f"\nReports are in {reports.relative_to(ROOT)}, logs in {FOLDER.relative_to(ROOT)}.")
         if with_ui and ok:
+            fill_cluster(source.url)
             airflow.serve()
     say("Nothing is left running" if ok else "The demo failed")
     return 0 if ok else 1
@@ -105,6 +108,14 @@ rules:
   - source: {source}/charts/shop
     destination: {destination}/charts/shop
 """
+
+
+def copy_manifests(folder: Path, source: str) -> Path:
+    """Copy the example's manifests, with the demo's registry as theirs, and return where they are."""
+    folder.mkdir()
+    for path in sorted((ROOT / "dags" / "examples").glob("*.yaml")):
+        (folder / path.name).write_text(path.read_text().replace("localhost:5001", source))
+    return folder
 
 
 def read_report(path: Path) -> SyncReport | None:

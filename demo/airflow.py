@@ -20,10 +20,10 @@ _STOP_SECONDS = 30
 
 
 class DemoAirflow:
-    """Runs Airflow in `folder`, with the DAGs of `dags` and the configuration at `config`."""
+    """Runs Airflow in `folder`, with the DAGs of `dags`, the configuration `config` and the cluster's `manifests`."""
 
-    def __init__(self, folder: Path, dags: Path, config: Path, source: str, destination: str) -> None:
-        self._registries = {"source_registry": source, "destination_registry": destination}
+    def __init__(self, folder: Path, dags: Path, config: Path, manifests: Path, registries: dict[str, str]) -> None:
+        self._registries = registries
         self.log = folder / "airflow.log"
         # Nothing of the user's own Airflow may come in, and nothing of ours may go there.
         self._environment = {
@@ -38,6 +38,8 @@ class DemoAirflow:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "IMAGESYNC_CONFIG": str(config),
+            "IMAGESYNC_MANIFESTS": str(manifests),
+            "IMAGESYNC_DESTINATION": f"{registries['destination_registry']}/migrated",
             "IMAGESYNC_REPORTS": str(folder / "reports"),
         }
 
@@ -95,11 +97,11 @@ class DemoAirflow:
             if not _answers(f"http://localhost:{port}/api/v2/monitor/health", process):
                 raise SystemExit(f"Airflow did not start; see {self.log}")
             # Not before: the scheduler would start last night's run while no server takes its results.
-            for dag_id in ("nightly_sync", "migrate_images"):
+            for dag_id in ("nightly_sync", "migrate_images", "cluster_migration"):
                 self._must("dags", "unpause", "--yes", dag_id)
             print(
                 f"\n    http://localhost:{port}   (no login)\n\n"
-                "    Dags: nightly_sync, and migrate_images to start with a form.\n"
+                "    Dags: nightly_sync, and to start with a form migrate_images and cluster_migration.\n"
                 "    Connections: source_registry and destination_registry, with the test button.\n"
                 "    Ctrl-C stops Airflow and the registries.",
                 flush=True,

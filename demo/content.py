@@ -7,6 +7,19 @@ from devtools import images
 PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7")
 
 
+#: What the manifests in dags/examples name.
+CLUSTER = {"shop/web": "1.4", "shop/tools": "2.1", "shop/database": "17", "shop/log-shipper": "0.9"}
+
+
+def fill_cluster(url: str) -> None:
+    """Push the images that run in the example's cluster."""
+    base = images.layer(2_000_000, "base linux/amd64")
+    for repository, tag in CLUSTER.items():
+        images.push(
+            url, repository, images.image([base, images.layer(200_000, f"{repository} {tag}")], "linux/amd64"), [tag]
+        )
+
+
 def fill(url: str) -> int:
     """Push multi-arch images that share base layers, and a chart; return the number of tags."""
     bases = {platform: images.layer(2_000_000, f"base {platform}") for platform in PLATFORMS}

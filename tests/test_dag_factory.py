@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, TaskGroup, TriggerRule, task
+from airflow.sdk import DAG, TaskGroup, TriggerRule, get_parsing_context, task
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -237,6 +237,16 @@ def test_a_configuration_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
         image_sync_dag(tmp_path / "gone.yaml")
     with pytest.raises(ConfigError, match="found no file with rules"):
         image_sync_dag()
+
+
+def test_where_a_task_is_about_to_run_its_mistakes_are_that_tasks_to_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow tries for minutes to read a DAG file that can't be read, and tells nobody why."""
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "imagesync_gone")
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", "plan")  # as Airflow's workers do
+    assert get_parsing_context().task_id == "plan"
+    assert len(image_sync_dag(tmp_path / "gone.yaml").tasks) == 4
 
 
 def test_what_is_known_only_in_a_run_is_not_looked_at(config: Path) -> None:

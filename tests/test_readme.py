@@ -29,7 +29,9 @@ def test_its_configurations_load_without_a_warning(text: str) -> None:
     assert unused == []
 
 
-@pytest.mark.parametrize("text", blocks("python"), ids=["dag", "own-dag", "cluster", "events-out", "events-in", "messages"])
+@pytest.mark.parametrize(
+    "text", blocks("python"), ids=["dag", "own-dag", "cluster", "events-out", "events-in", "messages"]
+)
 def test_its_programs_compile(text: str) -> None:
     compile(text, "README.md", "exec")
 

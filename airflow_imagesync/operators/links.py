@@ -18,34 +18,31 @@ from airflow_imagesync.operators.pages import in_airflow, task_page
 _RESULT_KEY = "result"  # that of operators/image_sync.py, which imports this
 
 
-class SourceRegistryLink(BaseOperatorLink):
+class _RegistryLink(BaseOperatorLink):
+    side = ""
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """
+        Return the address of the page, empty where the task doesn't know a repository.
+
+        :param operator: the task
+        :param ti_key: its task instance, which has run
+        """
+        return _page(operator, ti_key, self.side)
+
+
+class SourceRegistryLink(_RegistryLink):
     """To the page of the repository that a task copies from, the first one where there are several."""
 
     name = "Source registry"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """
-        Return the address of the page, empty where the task doesn't know a repository.
-
-        :param operator: the task
-        :param ti_key: its task instance, which has run
-        """
-        return _page(operator, ti_key, "source")
+    side = "source"
 
 
-class DestinationRegistryLink(BaseOperatorLink):
+class DestinationRegistryLink(_RegistryLink):
     """To the page of the repository that a task copies to, the first one where there are several."""
 
     name = "Destination registry"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """
-        Return the address of the page, empty where the task doesn't know a repository.
-
-        :param operator: the task
-        :param ti_key: its task instance, which has run
-        """
-        return _page(operator, ti_key, "destination")
+    side = "destination"
 
 
 class SyncReportLink(BaseOperatorLink):

@@ -18,8 +18,12 @@ from tests.support.airflow_server import AirflowServer
 from tests.support.front import Front
 from tests.support.statsd import StatsdSink
 
+ROOT = Path(__file__).parents[2]
 #: The DAGs that the tests run, each in a file of its name; they find the site by the variables SITE_....
-DAGS = [*Path(__file__).with_name("dags").glob("*.py"), Path(__file__).parents[2] / "dags" / "migrate_images.py"]
+DAGS = [
+    *Path(__file__).with_name("dags").glob("*.py"),
+    *(ROOT / "dags" / f"{name}.py" for name in ("migrate_images", "cluster_migration")),
+]
 #: Where secrets are planted that none of Airflow's stores, logs and reports may show.
 PLANTED = {
     "file": PASSWORD,

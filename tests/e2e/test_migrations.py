@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from airflow_imagesync.kubernetes import images_of_manifests
 from devtools import images
 from devtools.distribution import DistributionRegistry
-from tests.e2e.conftest import Site
+from tests.e2e.conftest import ROOT, Site
 from tests.support import PASSWORD, USER
 from tests.support.skopeo import Skopeo
 
@@ -215,9 +217,43 @@ def test_a_configuration_that_is_gone_fails_the_plan_with_its_name(site: Site) -
 def test_another_dag_starts_a_migration_with_its_conf(site: Site, skopeo: Skopeo) -> None:
     images.push(site.source.url, "started/app", IMAGE, ["v1"])
     rules = f"{site.source.host}/started/app:v1 {site.htpasswd.host}/started/app"
-    run_id = site.airflow.trigger("starter", rules=rules)
+    run_id = site.airflow.trigger("starter", dag_id="migrate_images", conf={"rules": rules, **CONNECTIONS})
     assert site.airflow.finish("starter", run_id, seconds=120) == "success"
     assert has(site.htpasswd, "started/app:v1", skopeo)
+
+
+def test_a_cluster_moves_with_its_images_and_manifests_when_another_dag_says_so(
+    site: Site, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    """On the example manifests, whose registry is the one of the tests."""
+    manifests, output = tmp_path / "manifests", tmp_path / "output"
+    manifests.mkdir()
+    for path in (ROOT / "dags" / "examples").iterdir():
+        (manifests / path.name).write_text(path.read_text().replace("localhost:5001", site.source.host))
+    for name, tag in (("web", "1.4"), ("tools", "2.1"), ("database", "17"), ("log-shipper", "0.9")):
+        images.push(site.source.url, f"shop/{name}", IMAGE, [tag])
+    conf = {
+        "manifests": str(manifests),
+        "destination": f"{site.htpasswd.host}/moved",
+        "output": str(output),
+        **CONNECTIONS,
+    }
+    run_id = site.airflow.trigger("starter", dag_id="cluster_migration", conf=conf)
+    assert site.airflow.finish("starter", run_id, seconds=150) == "success"
+    moved = [
+        f"{site.htpasswd.host}/moved/shop/{name}@{IMAGE.digest}" for name in ("database", "log-shipper", "tools", "web")
+    ]
+    assert images_of_manifests(output) == moved
+    assert [skopeo.digest(one, CREDENTIALS) for one in moved] == [IMAGE.digest] * 4
+    # Nothing but the images: the comments and the form are what they were.
+    for path in manifests.iterdir():
+        written = (output / path.name).read_text()
+        for image in moved:
+            written = written.replace(image, "image")
+        before = path.read_text()
+        assert [line for line in written.splitlines() if "image" not in line] == [
+            line for line in before.splitlines() if site.source.host not in line and "image" not in line
+        ]
 
 
 def test_changes_start_the_dags_that_wait_for_them_also_in_a_run_that_failed(site: Site) -> None:

@@ -234,7 +234,10 @@ SIDES = {"source": "{source}/app:v1", "destination": "{destination}/app"}
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        mistake("/gone.yaml: there is no such file; check the path, and that it is on this machine", config="{folder}/gone.yaml"),
+        mistake(
+            "/gone.yaml: there is no such file; check the path, and that it is on this machine",
+            config="{folder}/gone.yaml",
+        ),
         mistake("/empty.yaml: found nothing, expected a configuration", config="{folder}/empty.yaml"),
         mistake("the environment variable 'NOT_SET' is not set", config="{folder}/unset.yaml"),
         mistake("registries.{source}: there is no connection 'nowhere'", config="{folder}/connection.yaml"),

@@ -1,17 +1,13 @@
-"""Starts a migration with rules of its own, as a DAG that moves a cluster does."""
+"""Starts another DAG with a conf, as one that moves a cluster does."""
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG
 
-with DAG("starter", schedule=None, params={"rules": ""}) as dag:
+with DAG("starter", schedule=None, params={"dag_id": "", "conf": {}}, render_template_as_native_obj=True) as dag:
     TriggerDagRunOperator(
-        task_id="migrate",
-        trigger_dag_id="migrate_images",
-        conf={
-            "rules": "{{ params.rules }}",
-            "source_connection": "src",
-            "destination_connection": "dst",
-        },
+        task_id="start",
+        trigger_dag_id="{{ params.dag_id }}",
+        conf="{{ params.conf }}",
         wait_for_completion=True,
         poke_interval=1,
     )
