@@ -16,7 +16,7 @@ FLOOR_DAY := 2026-05-01
 PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-clouds test-floor demo bench constraints clean
+.PHONY: help setup lint test test-airflow test-clouds test-floor demo bench constraints clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +28,13 @@ lint: $(INSTALLED) ## Check format, style, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: $(INSTALLED) ## Run all tests, against real registries; ARGS="-k copy" goes to pytest
+test: $(INSTALLED) ## Run the tests, against real registries; ARGS="-k copy" goes to pytest
 	$(BIN)/python devtools/install.py registry skopeo docker-compose postgres
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+test-airflow: $(INSTALLED) ## Run those that need a whole Airflow: scheduler, API server, triggerer
+	$(BIN)/python devtools/install.py registry skopeo
+	$(BIN)/python -m pytest $(PARALLEL) $(or $(ARGS),tests/e2e)
 
 test-clouds: $(CLOUDS_INSTALLED) ## Run the tests of the clouds' logins, in .venv-clouds
 	$(CLOUDS)/bin/python devtools/install.py registry

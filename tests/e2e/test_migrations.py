@@ -217,7 +217,7 @@ def test_a_configuration_that_is_gone_fails_the_plan_with_its_name(site: Site) -
 def test_another_dag_starts_a_migration_with_its_conf(site: Site, skopeo: Skopeo) -> None:
     images.push(site.source.url, "started/app", IMAGE, ["v1"])
     rules = f"{site.source.host}/started/app:v1 {site.htpasswd.host}/started/app"
-    run_id = site.airflow.trigger("starter", dag_id="migrate_images", conf={"rules": rules, **CONNECTIONS})
+    run_id = site.airflow.trigger("starter", starts="migrate_images", conf={"rules": rules, **CONNECTIONS})
     assert site.airflow.finish("starter", run_id, seconds=120) == "success"
     assert has(site.htpasswd, "started/app:v1", skopeo)
 
@@ -238,7 +238,7 @@ def test_a_cluster_moves_with_its_images_and_manifests_when_another_dag_says_so(
         "output": str(output),
         **CONNECTIONS,
     }
-    run_id = site.airflow.trigger("starter", dag_id="cluster_migration", conf=conf)
+    run_id = site.airflow.trigger("starter", starts="cluster_migration", conf=conf)
     assert site.airflow.finish("starter", run_id, seconds=150) == "success"
     moved = [
         f"{site.htpasswd.host}/moved/shop/{name}@{IMAGE.digest}" for name in ("database", "log-shipper", "tools", "web")

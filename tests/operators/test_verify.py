@@ -125,7 +125,8 @@ def test_what_may_pass_by_itself_is_tried_again_when_the_registry_allows_it(
     with Front(destination_registry.host) as front:
         front.on(None, "/manifests/v2", answer(429, {"Retry-After": "3000"}))
         limited = {**rule(), "destination": f"{front.host}/{repository_prefix}/app"}
-        config = write_config(limited, registries={front.host: {"insecure": True}})
+        # One after the other: what comes behind a limit is not asked for.
+        config = write_config(limited, registries={front.host: {"insecure": True}}, concurrency=1)
         run = Run()
         operator = ImageSyncVerifyOperator(task_id="verify", config=config)
         with pytest.raises(ImagesFailed, match="1 of 2 images is not the same: 1 failed") as caught:
@@ -138,7 +139,7 @@ def test_what_may_pass_by_itself_is_tried_again_when_the_registry_allows_it(
 
         # Another try does not help against what is missing.
         front.on(None, "/manifests/v2", answer(429, {"Retry-After": "3000"}))
-        push(NEW, "v3", at="source")
+        push(NEW, "v0", at="source")
         with pytest.raises(AirflowFailException, match="1 failed, 0 different, 1 missing"):
             run.execute(ImageSyncVerifyOperator(task_id="verify", config=config))
 

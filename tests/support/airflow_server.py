@@ -67,7 +67,8 @@ class AirflowServer:
             "AIRFLOW__API__PORT": str(self._port),
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
+            # Files that change are read again all the same; reading all of them takes most of a core.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "900",
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             **self._environ,
         }
@@ -170,9 +171,15 @@ class AirflowServer:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
 
         def asked() -> bool:
-            return self.states(dag_id, run_id).get(task_id) in ("awaiting_input", "deferred")
+            states = self.states(dag_id, run_id)
+            assert self.run_state(dag_id, run_id) in ("queued", "running"), f"nothing was asked: {states}"
+            return states.get(task_id) in ("awaiting_input", "deferred")
 
         self.wait_for(asked, f"{task_id} to ask", seconds)
+        # Airflow 3.3 fails a task that is answered before its scheduler knows that the process that asked has ended.
+        ended = f"Received executor event with state success for task instance TaskInstanceKey(dag_id='{dag_id}', "
+        ended += f"task_id='{task_id}', run_id='{run_id}'"
+        self.wait_for(lambda: ended in (self.home / "scheduler.log").read_text(errors="replace"), "the scheduler")
         answer: dict[str, Any] = self.request("GET", path)
         return answer
 
