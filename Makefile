@@ -28,13 +28,13 @@ lint: $(INSTALLED) ## Check format, style, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: $(INSTALLED) ## Run the tests, against real registries; ARGS="-k copy" goes to pytest
+test: $(INSTALLED) ## Run the tests, against real registries and a real Airflow; ARGS="-k copy" goes to pytest
 	$(BIN)/python devtools/install.py registry skopeo docker-compose postgres
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not more_airflow" $(ARGS)
 
-test-airflow: $(INSTALLED) ## Run those that need a whole Airflow: scheduler, API server, triggerer
+test-airflow: $(INSTALLED) ## Run more tests with a real Airflow, which take minutes: events, retries, messages, metrics
 	$(BIN)/python devtools/install.py registry skopeo
-	$(BIN)/python -m pytest $(PARALLEL) $(or $(ARGS),tests/e2e)
+	$(BIN)/python -m pytest $(PARALLEL) -m more_airflow $(or $(ARGS),tests/e2e)
 
 test-clouds: $(CLOUDS_INSTALLED) ## Run the tests of the clouds' logins, in .venv-clouds
 	$(CLOUDS)/bin/python devtools/install.py registry

@@ -24,6 +24,8 @@ DAGS = [
     *Path(__file__).with_name("dags").glob("*.py"),
     *(ROOT / "dags" / f"{name}.py" for name in ("migrate_images", "cluster_migration")),
 ]
+#: Those of the tests marked `more_airflow`: to read all of them takes most of a minute.
+MORE_DAGS = list(Path(__file__).with_name("more_dags").glob("*.py"))
 #: Where secrets are planted that none of Airflow's stores, logs and reports may show.
 PLANTED = {
     "file": PASSWORD,
@@ -58,6 +60,7 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site(
+    request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     airflow_database: Path,
     source_registry: DistributionRegistry,
@@ -166,7 +169,9 @@ def site(
                 "SITE_FRONT": front.host,
             },
         )
-        for path in DAGS:
+        more = any(one.get_closest_marker("more_airflow") for one in request.session.items)
+        dags = [*DAGS, *(MORE_DAGS if more else [])]
+        for path in dags:
             shutil.copy(path, airflow.dags)
         with airflow:
             airflow.request(
@@ -179,7 +184,7 @@ def site(
                     "extra": json.dumps({"insecure": True, "identity_token": PLANTED["token"]}),
                 },
             )
-            known_dags = {path.stem for path in DAGS} - {"broken"}
+            known_dags = {path.stem for path in dags} - {"broken"}
             airflow.wait_for(lambda: _dag_ids(airflow) == known_dags, "the DAGs to be parsed")
             yield Site(airflow, folder, source, destination, htpasswd_registry, token_registry, flaky, front, metrics)
 

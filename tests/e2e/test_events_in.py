@@ -13,7 +13,7 @@ from tests.e2e.conftest import Site
 from tests.support import PASSWORD, USER
 from tests.support.skopeo import Skopeo
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.more_airflow
 
 ONE = images.image([images.Blob(b"one of the events")], "linux/amd64")
 TWO = images.image([images.Blob(b"two of the events")], "linux/amd64")

@@ -13,7 +13,7 @@ from devtools import images
 from tests.e2e.conftest import Site
 from tests.support.smtp import SmtpSink, body_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.more_airflow
 
 IMAGE = images.image([images.Blob(b"feedback" * 1000)], "linux/amd64")
 

@@ -10,7 +10,7 @@ import pytest
 from devtools import images
 from tests.e2e.conftest import Site
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.more_airflow
 
 IMAGE = images.image([images.Blob(b"observed" * 1000)], "linux/amd64")
 

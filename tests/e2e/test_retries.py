@@ -14,7 +14,7 @@ from tests.e2e.conftest import Site
 from tests.support.faults import answer
 from tests.support.skopeo import Skopeo
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.more_airflow
 
 ONE, TWO, THREE, FOUR = (
     images.image([images.Blob(text * 1000)], "linux/amd64") for text in (b"one", b"two", b"three", b"four")

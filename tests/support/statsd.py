@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 #: ``name,tag=value:3|c``, as InfluxDB's flavour has the tags.
-_LINE = re.compile(r"(?P<name>[^,:]+)(?:,(?P<tags>[^:]*))?:(?P<value>[0-9.+-]+)\|(?P<kind>\w+)")
+_LINE = re.compile(r"(?P<name>[^,:]+)(?:,(?P<tags>[^:]*))?:(?P<value>[0-9.+-]+)\|(?P<kind>\w+)(?:\|@[0-9.]+)?")
 
 
 class StatsdSink:
