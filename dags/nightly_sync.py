@@ -20,6 +20,8 @@ by_six = DeadlineAlert(
     interval=timedelta(hours=4),
     callback=AsyncCallback("airflow_imagesync.notifications.image_sync.ImageSyncNotifier", notify),
 )
+# "airflow dags test" of Airflow 3.3.2 runs a DAG with a deadline well, and then fails for want of the deadline's row.
+no_deadline = os.environ.get("IMAGESYNC_NO_DEADLINE")
 
 dag = image_sync_dag(
     os.environ.get("IMAGESYNC_CONFIG") or Path(__file__).with_name("imagesync.yaml"),
@@ -29,5 +31,5 @@ dag = image_sync_dag(
     start_date=datetime(2026, 1, 1),
     report_path=os.environ.get("IMAGESYNC_REPORTS"),
     outcome_args={"on_failure_callback": ImageSyncNotifier(**notify)},
-    deadline=by_six,
+    deadline=None if no_deadline else by_six,
 )
