@@ -34,7 +34,7 @@ test: $(INSTALLED) ## Run the tests, against real registries and a real Airflow;
 
 test-airflow: $(INSTALLED) ## Run more tests with a real Airflow, which take minutes: events, retries, messages, metrics
 	$(BIN)/python devtools/install.py registry skopeo
-	$(BIN)/python -m pytest $(PARALLEL) -m more_airflow $(or $(ARGS),tests/e2e)
+	$(BIN)/python -m pytest $(PARALLEL) -m more_airflow $(ARGS)
 
 test-clouds: $(CLOUDS_INSTALLED) ## Run the tests of the clouds' logins, in .venv-clouds
 	$(CLOUDS)/bin/python devtools/install.py registry

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from airflow_imagesync.kubernetes import images_of_manifests
 from devtools import images
 from devtools.distribution import DistributionRegistry
@@ -163,42 +161,28 @@ def test_a_pilot_that_fails_keeps_the_rest_back_until_it_is_mended(site: Site, s
     assert has(site.htpasswd, "pilot/late:v1", skopeo)
 
 
-@pytest.mark.parametrize(
-    ("form", "sentence"),
-    [
-        pytest.param(
-            {"rules": "# first\n{source}/form/app:v1 {destination}/form/app\n{source}/form/app:v2\n"},
-            "rules, line 3",
-            id="a-line-without-a-destination",
-        ),
-        pytest.param(
-            {"rules": "{source}/form/app:v1 {destination}/form/app", "source_connection": "nowhere"},
-            "there is no connection 'nowhere'; create it under Admin, Connections",
-            id="a-missing-connection",
-        ),
-        pytest.param(
-            {"rules": "{source}/mistakes/app:v1 {destination}/form/app", "pilot": "wbe:*"},
-            "pilot: no image of the plan matches 'wbe:*'",
-            id="a-pilot-that-is-nowhere",
-        ),
-    ],
-)
-def test_a_mistake_in_the_form_is_told_by_the_failed_task_and_nothing_is_copied(
-    form: dict[str, str], sentence: str, site: Site
-) -> None:
+def test_a_mistake_in_the_form_is_told_by_the_failed_task_and_nothing_is_copied(site: Site) -> None:
     images.push(site.source.url, "mistakes/app", IMAGE, ["v1"])
-    before = len(site.destination.requests_log())
-    form = {
-        key: value.format(source=site.source.host, destination=site.destination.host) if key == "rules" else value
-        for key, value in form.items()
+    right = f"{site.source.host}/mistakes/app:v1 {site.destination.host}/form/app"
+    forms = {
+        "rules, line 3: found one word, expected source and destination": {
+            "rules": f"# first\n{right}\n{site.source.host}/mistakes/app:v2\n"
+        },
+        "there is no connection 'nowhere'; create it under Admin, Connections": {
+            "rules": right,
+            "source_connection": "nowhere",
+        },
+        "pilot: no image of the plan matches 'wbe:*'": {"rules": right, "pilot": "wbe:*"},
     }
+    before = len(site.destination.requests_log())
     airflow = site.airflow
-    run_id = airflow.trigger("migrate_images", **form)
-    assert airflow.finish("migrate_images", run_id) == "failed"
-    tasks = airflow.tasks("migrate_images", run_id)
-    assert (tasks["plan"]["state"], tasks["plan"]["try_number"]) == ("failed", 1)
-    assert sentence in airflow.log("migrate_images", run_id, "plan")
-    assert sentence in airflow.log("migrate_images", run_id, "outcome")
+    runs = {sentence: airflow.trigger("migrate_images", **form) for sentence, form in forms.items()}
+    for sentence, run_id in runs.items():
+        assert airflow.finish("migrate_images", run_id) == "failed"
+        tasks = airflow.tasks("migrate_images", run_id)
+        assert (tasks["plan"]["state"], tasks["plan"]["try_number"]) == ("failed", 1)
+        assert sentence in airflow.log("migrate_images", run_id, "plan")
+        assert sentence in airflow.log("migrate_images", run_id, "outcome")
     written = [one for one in site.destination.requests_log()[before:] if one.method not in ("GET", "HEAD")]
     assert written == []
 

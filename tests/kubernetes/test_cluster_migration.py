@@ -18,7 +18,7 @@ from devtools import images
 from devtools.distribution import DistributionRegistry
 from tests.support.skopeo import Skopeo
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.more_airflow, pytest.mark.timeout(400)]
 
 DAGS = Path(__file__).parents[2] / "dags"
 WEB = images.image([images.layer(10_000, "web")], "linux/amd64")
