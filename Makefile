@@ -12,9 +12,8 @@ FLOOR := $(VENV)-floor
 FLOOR_INSTALLED := $(FLOOR)/.installed
 FLOOR_AIRFLOW := 3.2.0
 FLOOR_DAY := 2026-05-01
-# Most tests wait for something. The tests of a file share servers, so they stay together; in the order of their files,
-# because those with the fewest tests, which else come last, are those that take minutes.
-PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Most tests wait for something. The tests of a file share servers, so they stay together.
+PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-airflow test-clouds test-floor demo bench constraints clean
