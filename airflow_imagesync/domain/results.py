@@ -54,9 +54,8 @@ def join_results(
         )
         for position, rule, source, destination, source_digest, digest in unchanged
     ]
-    for document in units:
+    for number, document in enumerate(units):
         unit = Unit.load(document)
-        number = unit.number or 0
         done = by_unit.get(number)
         if done is None or not _are_of(unit, done):
             done = _lost(unit, lost(number))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from airflow_imagesync.domain.render import (
     report_markdown,
     report_summary,
     report_text,
+    totals_summary,
     with_failing,
 )
 from airflow_imagesync.domain.report import ImageResult, SyncReport
@@ -59,7 +60,7 @@ class Account:
 
     ``missing`` images are not there because this was a dry run, or because somebody rejected them. ``unverified`` says
     what is wrong with a comparison of both sides. ``images`` are the results of those that were to be copied, or were
-    the same.
+    the same. ``is_latest`` when no later run was reported.
     """
 
     summary: str
@@ -72,6 +73,7 @@ class Account:
     dry_run: bool = False
     missing: int = 0
     unverified: str | None = None
+    is_latest: bool = True
 
     @property
     def short(self) -> dict[str, Any]:
@@ -156,7 +158,7 @@ class Accountant:
         if self._gates:
             totals = self.planned["totals"]
             missing = totals["new"] + totals["changed"]
-            summary = f"{problem}; nothing was copied of {_totals_text(totals)}"
+            summary = f"{problem}; nothing was copied of {totals_summary(totals)}"
         return Account(
             summary,
             report_document(report, metadata),
@@ -195,11 +197,12 @@ class Accountant:
             if task_id is not None
             for result in _as_list(self.ti.xcom_pull(task_ids=task_id, key=RESULT_KEY))
         ]
+        pilots = sum(1 for unit in units if unit["pilot"])
         report = join_results(
             units,
             self.ti.xcom_pull(task_ids=self.tasks.plan, key=UNCHANGED_KEY) or [],
             results,
-            lost=lambda number: self._why_lost(units, number),
+            lost=lambda number: self._why_lost(number, pilots),
             seconds=(ended - began).total_seconds(),
         )
         if self.has_reports:
@@ -233,19 +236,17 @@ class Accountant:
         if task_id is None:
             return None, None
         found: dict[str, Any] | None = self.ti.xcom_pull(task_ids=task_id, key=VERIFICATION_KEY)
-        state = state_of(self.ti, task_id)
         if found is not None and found["images"]:
             shown = found["images"][:_SHOWN_FAILURES]
             lines = [f"{one['source']} -> {one['destination']}: {one['error']}" for one in shown]
             more = len(found["images"]) + found["more"] - len(shown)
             return found, "\n".join([*lines, *([f"and {more} more"] if more else [])])
-        if state == "failed":
+        if state_of(self.ti, task_id) == "failed":
             return found, f"the task {task_id} failed: see its log, and clear it to verify again"
         return found, None
 
-    def _why_lost(self, units: Sequence[Mapping[str, Any]], number: int) -> str:
-        """Return why the task of a unit left no result."""
-        pilots = sum(1 for unit in units if unit["pilot"])
+    def _why_lost(self, number: int, pilots: int) -> str:
+        """Return why the task of a unit left no result; the first `pilots` units are the pilot's."""
         is_pilot = number < pilots and self.tasks.pilot is not None
         gate = self._gates[0 if is_pilot else -1] if self._gates else _Gate()
         if gate.problem:
@@ -264,11 +265,6 @@ def state_of(ti: Any, task_id: str) -> str | None:
     states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
     state = states.get(ti.run_id, {}).get(task_id)
     return None if state is None else str(state)
-
-
-def _totals_text(totals: Mapping[str, int]) -> str:
-    states = ", ".join(f"{number:,} {state}" for state, number in totals.items())
-    return f"{count_of(sum(totals.values()), 'image')}: {states}"
 
 
 def _as_list(pulled: Any) -> list[Mapping[str, Any]]:

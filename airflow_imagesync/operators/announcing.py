@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from airflow_imagesync.domain.report import ImageResult, ResultState
+from airflow_imagesync.domain.report import ImageResult
 from airflow_imagesync.operators.asset_events import emit
+from airflow_imagesync.operators.task_state import TaskState
 
 if TYPE_CHECKING:
     from airflow.sdk import AssetAlias, Context
 
 #: The XCom, and the key in the task state store, with what was announced.
 ANNOUNCED_KEY = "announced"
-
-logger = logging.getLogger(__name__)
 
 
 def announce(
@@ -36,32 +34,19 @@ def announce(
     """
     if alias is None:
         return
-    ti: Any = context["ti"]
-    store: Any = context.get("task_state_store")
-    told = {*before, *_remembered(store)}
-    fresh = [one for one in images if one.state is ResultState.COPIED and _fingerprint(one) not in told]
-    emit(context, alias, fresh)
-    announced = sorted(told.union(_fingerprint(one) for one in fresh))
-    if not announced:
-        return
-    ti.xcom_push(key=ANNOUNCED_KEY, value=announced)
-    if store is not None and fresh:
-        try:
-            store.set(ANNOUNCED_KEY, announced)
-        except Exception:  # whatever a store's backend raises
-            logger.warning("what was announced can't be kept, and is announced again after a clear", exc_info=True)
+    images = list(images)
+    state = TaskState(context)
+    kept = state.get(ANNOUNCED_KEY, "what was announced before can't be read, and is announced again")
+    told = {*before, *(kept if isinstance(kept, list) else ())}
+    already = [row for row in ((one.destination, one.digest) for one in images) if _fingerprint(*row) in told]
+    fresh = {_fingerprint(*row) for row in emit(context, alias, images, already=already)}
+    announced = sorted(told | fresh)
+    if announced:
+        ti: Any = context["ti"]
+        ti.xcom_push(key=ANNOUNCED_KEY, value=announced)
+    if fresh:
+        state.set(ANNOUNCED_KEY, announced, "what was announced can't be kept, and is announced again after a clear")
 
 
-def _remembered(store: Any) -> list[str]:
-    if store is None:
-        return []
-    try:
-        kept = store.get(ANNOUNCED_KEY, default=None)
-    except Exception:  # whatever a store's backend raises
-        logger.warning("what was announced before can't be read, and is announced again", exc_info=True)
-        return []
-    return kept if isinstance(kept, list) else []
-
-
-def _fingerprint(image: ImageResult) -> str:
-    return hashlib.sha256(f"{image.destination} {image.digest}".encode()).hexdigest()[:12]
+def _fingerprint(destination: str | None, digest: str | None) -> str:
+    return hashlib.sha256(f"{destination} {digest}".encode()).hexdigest()[:12]

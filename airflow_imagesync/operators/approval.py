@@ -69,10 +69,10 @@ class ImageSyncApprovalOperator(ApprovalOperator):
         units = self._handed_out(ti, planned)
         if self.units == "rest":
             ask = ask and bool(units) and any(unit["pilot"] for unit in planned)
+        waiting = count_of(_images(units), "image")
         if not ask or not planned:
-            self.log.info("nobody is asked for %s", count_of(_images(units), "image"))
+            self.log.info("nobody is asked for %s", waiting)
             return units
-        waiting = f"{count_of(_images(units), 'image')}"
         if self.units == "rest":
             self.subject = f"The pilot is copied. Copy the rest, {waiting}?"
         elif self.units == "pilot" and units:

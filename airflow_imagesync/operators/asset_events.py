@@ -12,7 +12,7 @@ from airflow_imagesync.domain.changes import changes
 from airflow_imagesync.domain.report import ImageResult
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
 
 _ALIAS = "imagesync"
 
@@ -37,6 +37,17 @@ def alias_among(outlets: Iterable[Any]) -> AssetAlias | None:
     :param outlets: the task's outlets
     """
     return next((one for one in outlets if isinstance(one, AssetAlias)), None)
+
+
+def add_alias(operator: BaseOperator) -> None:
+    """
+    Give an operator the alias of its DAG among its outlets, where it has none.
+
+    :param operator: the operator, as it is made
+    """
+    if alias_among(operator.outlets) is None:
+        dag = operator.get_dag()
+        operator.outlets = [*operator.outlets, alias_of(dag.dag_id if dag is not None else None)]
 
 
 def emit(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_imagesync.domain.report import ImageResult, ResultState, SyncReport
+from airflow_imagesync.operators.task_state import TaskState
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -17,8 +17,6 @@ _KEY = "copied"
 _KEPT = ("bytes_copied", "bytes_mounted", "bytes_skipped", "seconds", "note")
 #: As much of a digest as is kept: Airflow warns above 64 KiB, and whole digests would make most of it.
 _DIGEST_LENGTH = len("sha256:") + 12
-
-logger = logging.getLogger(__name__)
 
 
 class EarlierTries:
@@ -33,13 +31,8 @@ class EarlierTries:
     """
 
     def __init__(self, context: Context, this_try: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._store: Any = context.get("task_state_store")
-        kept: Any = None
-        if self._store is not None:
-            try:
-                kept = self._store.get(_KEY, default=None)
-            except Exception:  # whatever a store's backend raises
-                logger.warning("what earlier tries copied can't be read, and counts as the same", exc_info=True)
+        self._state = TaskState(context)
+        kept = self._state.get(_KEY, "what earlier tries copied can't be read, and counts as the same")
         kept = kept if isinstance(kept, dict) else {}
         self._rows: dict[tuple[str, str], list[Any]] = {
             (source, destination): row for source, destination, *row in kept.get("images", ())
@@ -81,12 +74,10 @@ class EarlierTries:
         """
         images = tuple(self._told(one) for one in report.images)
         copied = [one for one in images if one.state is ResultState.COPIED]
-        if self._store is not None and copied:
+        if copied:
             finished = all(one.state is not ResultState.FAILED for one in images)
-            try:
-                self._store.set(_KEY, {"finished": finished, "images": [_row(one) for one in copied]})
-            except Exception:  # the images are there
-                logger.warning("what was copied can't be kept for a later try's report", exc_info=True)
+            done = {"finished": finished, "images": [_row(one) for one in copied]}
+            self._state.set(_KEY, done, "what was copied can't be kept for a later try's report")
         return replace(report, images=images)
 
     def _told(self, image: ImageResult) -> ImageResult:

@@ -18,7 +18,7 @@ from airflow_imagesync.engine.units import run_unit
 from airflow_imagesync.errors import ConfigError
 from airflow_imagesync.operators import metrics
 from airflow_imagesync.operators.arguments import said
-from airflow_imagesync.operators.asset_events import alias_among, alias_of, emit
+from airflow_imagesync.operators.asset_events import add_alias, alias_among, emit
 from airflow_imagesync.operators.base import ConfiguredOperator, lines_for_log, mistakes_fail
 from airflow_imagesync.operators.earlier import EarlierTries
 from airflow_imagesync.operators.lineage import lineage_of
@@ -91,9 +91,8 @@ class ImageSyncOperator(ConfiguredOperator):
         self._results: tuple[ImageResult, ...] = ()
         # The images of a unit are announced by the task that reports the run, because a mapped task that fails tells
         # nobody of what it did before.
-        if unit is None and alias_among(self.outlets) is None:
-            dag = self.get_dag()
-            self.outlets = [*self.outlets, alias_of(dag.dag_id if dag is not None else None)]
+        if unit is None:
+            add_alias(self)
 
     @property
     def label(self) -> str:

@@ -15,8 +15,6 @@ from airflow_imagesync.domain.unit import Unit
 from airflow_imagesync.errors import InvalidReference
 from airflow_imagesync.operators.pages import in_airflow, task_page
 
-_RESULT_KEY = "result"  # that of operators/image_sync.py, which imports this
-
 
 class _RegistryLink(BaseOperatorLink):
     side = ""
@@ -83,8 +81,10 @@ def _names(operator: Any, ti: Any, side: str) -> Iterator[str]:
         return
     written = getattr(operator, side)
     yield from (str(one).strip() for one in ([written] if isinstance(written, str) else written or ()))
+    from airflow_imagesync.operators.image_sync import RESULT_KEY  # it imports this
+
     # Only what was done tells what is in a file.
-    result = ti.xcom_pull(task_ids=operator.task_id, key=_RESULT_KEY, map_indexes=ti.map_index) or {}
+    result = ti.xcom_pull(task_ids=operator.task_id, key=RESULT_KEY, map_indexes=ti.map_index) or {}
     yield from (image[side] for image in result.get("images", ()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from airflow_imagesync.domain.report import ImageResult
 from airflow_imagesync.operators.account import Account, Accountant, RunTasks, state_of
 from airflow_imagesync.operators.announcing import ANNOUNCED_KEY, announce
 from airflow_imagesync.operators.arguments import plain_path, said
-from airflow_imagesync.operators.asset_events import alias_among, alias_of
+from airflow_imagesync.operators.asset_events import add_alias, alias_among
 from airflow_imagesync.operators.base import lines_for_log
 from airflow_imagesync.operators.links import SyncReportLink
 from airflow_imagesync.operators.plan import PLAN_KEY
@@ -82,9 +83,7 @@ class ImageSyncReportOperator(BaseOperator):
         self.verify_task_id = verify_task_id
         self.image_map = image_map
         self.report_path = plain_path(report_path)
-        if alias_among(self.outlets) is None:
-            dag = self.get_dag()
-            self.outlets = [*self.outlets, alias_of(dag.dag_id if dag is not None else None)]
+        add_alias(self)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the report, announce what changed, and return the report in short, with its files."""
@@ -115,8 +114,11 @@ class ImageSyncReportOperator(BaseOperator):
             tuple(self.approval_task_ids),
             self.verify_task_id,
         )
-        older = latest if _is_latest(metadata, latest) else None  # else an older run was cleared
-        return Accountant(ti, tasks, metadata, planned, older, has_reports=folder is not None).account()
+        is_latest = latest is None or str(metadata_of(latest).get("started", "")) <= metadata["started"]
+        if not is_latest:  # an older run was cleared
+            latest = None
+        account = Accountant(ti, tasks, metadata, planned, latest, has_reports=folder is not None).account()
+        return replace(account, is_latest=is_latest and not account.dry_run)
 
     def _plan(self, ti: Any) -> dict[str, Any]:
         """Return how planning went; without ``totals`` there is no plan."""
@@ -138,16 +140,14 @@ class ImageSyncReportOperator(BaseOperator):
         ti.xcom_push(key=REPORT_KEY, value=account.short)
         texts = {".json": json_text(account.document), ".md": account.markdown}
         if self.image_map:
-            ti.xcom_push(key=IMAGE_MAP_KEY, value=account.image_map.dump())
+            image_map = account.image_map
+            ti.xcom_push(key=IMAGE_MAP_KEY, value=image_map.dump())
             if not account.dry_run:
-                texts |= {f".images/{name}": text for name, text in image_map_files(account.image_map).items()}
+                texts |= {f".images/{name}": text for name, text in image_map_files(image_map).items()}
         folder = self._folder(ti)
         files: list[str] = []
         if folder is not None:
-            names = [file_name(ti.run_id)]
-            if not account.dry_run and _is_latest(metadata_of(account.document), read_latest(folder)):
-                names.append(LATEST)
-            files = write_report(folder, names, texts)
+            files = write_report(folder, [file_name(ti.run_id), *([LATEST] if account.is_latest else [])], texts)
             self.log.info("report written to %s", ", ".join(files))
         return {**account.short, "files": files}
 
@@ -223,8 +223,3 @@ class ImageSyncOutcomeOperator(ImageSyncReportOperator):
 
 def _is_good(report: Mapping[str, Any]) -> bool:
     return bool(report["planned"] and not report["failed_count"] and not report["unverified"])
-
-
-def _is_latest(metadata: Mapping[str, Any], latest: Mapping[str, Any] | None) -> bool:
-    """Whether no later run was reported."""
-    return latest is None or str(metadata_of(latest).get("started", "")) <= str(metadata["started"])

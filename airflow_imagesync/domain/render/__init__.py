@@ -22,6 +22,7 @@ from airflow_imagesync.domain.render.plan import (
     plan_order,
     plan_summary,
     plan_text,
+    totals_summary,
 )
 from airflow_imagesync.domain.render.report import (
     failed_first,
@@ -64,6 +65,7 @@ __all__ = [
     "success_list",
     "success_text",
     "time_text",
+    "totals_summary",
     "unknown_lines",
     "utc_time",
     "verification_document",

@@ -34,8 +34,13 @@ def filter_note(pair: ImagePair) -> str:
 
 def plan_summary(plan: Plan) -> str:
     """Return the totals of a plan as one line."""
-    states = ", ".join(f"{number:,} {state}" for state, number in plan.totals.items())
-    return f"{count_of(len(plan.images), 'image')}: {states}"
+    return totals_summary(plan.totals)
+
+
+def totals_summary(totals: Mapping[str, int]) -> str:
+    """Return a plan's totals, the number of images by state, as one line."""
+    states = ", ".join(f"{number:,} {state}" for state, number in totals.items())
+    return f"{count_of(sum(totals.values()), 'image')}: {states}"
 
 
 def plan_text(plan: Plan, estimate: Estimate | None = None) -> str:
